@@ -1,0 +1,5 @@
+//! Custom resources and wire types: pure.
+
+pub mod names;
+pub mod objects;
+pub mod view;

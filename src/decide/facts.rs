@@ -1,0 +1,192 @@
+//! What the machine may know: [`Seen`], the world as the watches show it, and what it has to ask for.
+
+use serde::{Deserialize, Serialize};
+
+use super::effect::Weights;
+
+/// A moment of the cluster's clock, in milliseconds since 1970.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+pub struct Moment(pub i64);
+
+impl Moment {
+    /// This moment plus `ms` milliseconds.
+    #[must_use]
+    pub fn plus(self, ms: i64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+
+    /// Milliseconds from `earlier` to this moment.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// The world of one Canary at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Seen {
+    /// The cluster's clock.
+    pub now: Moment,
+    /// uid of the Canary: the seed of run ids.
+    pub uid: String,
+    /// The target workload: the canary's copy. `None` when there is no such Deployment.
+    pub target: Option<Workload>,
+    /// The primary workload. `None` before bootstrap.
+    pub primary: Option<Workload>,
+    /// What the target's template differs in from the primary's, on the paths that we write: `Some(true)` when equal.
+    pub target_equals_primary: Option<bool>,
+    /// `S-canary` and `S-primary` exist with the right ports and selectors.
+    pub services_ready: bool,
+    /// The apex Service exists and selects the primary.
+    pub apex_on_primary: bool,
+    /// The routes exist and are ours.
+    pub route_ready: bool,
+    /// The split that the stored route asks for; `None` without a route of ours.
+    pub weights: Option<Weights>,
+    /// The target's autoscaler is paused at zero; `None` when the plan has none.
+    pub scaler_paused: Option<bool>,
+    /// The primary's autoscaler exists, or the plan has none.
+    pub primary_scaler_ready: bool,
+    /// The target's autoscaler names the target and exists, or the plan has none.
+    pub scaler_found: bool,
+    /// The run's pinned template is kept in the cluster.
+    pub pinned: bool,
+    /// The template on the primary is the run's.
+    pub primary_has_run: bool,
+    /// The template on the primary is the one before the run.
+    pub primary_has_previous: bool,
+    /// The wish that waits to be handled (annotation `canary-mcp.dev/request`), whatever its run.
+    pub request: Option<Request>,
+    /// Who wrote the target's template last (its field manager), for "reverted by".
+    pub target_writer: Option<String>,
+}
+
+/// One workload copy.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Workload {
+    /// Hash of its template: `v1-` and 64 hex digits.
+    pub revision: String,
+    /// `spec.replicas`.
+    pub desired: u32,
+    /// Replicas of the current template.
+    pub updated: u32,
+    /// All replicas, old ones that are still there included.
+    pub replicas: u32,
+    /// Available replicas.
+    pub available: u32,
+    /// The controller has seen the current generation.
+    pub observed: bool,
+    /// Condition Progressing has the reason `ProgressDeadlineExceeded`.
+    pub deadline_exceeded: bool,
+    /// Ready pods behind its Service.
+    pub endpoints: u32,
+    /// A container of the current template that will not come up by itself.
+    pub crash: Option<Crash>,
+    /// Why its pods are not ready, in a person's words (image pull, unschedulable, ...).
+    pub trouble: Option<String>,
+}
+
+/// A container that cannot start: three restarts in `CrashLoopBackOff`, or two failed creations.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Crash {
+    /// The container.
+    pub container: String,
+    /// Times that it was restarted.
+    pub restarts: u32,
+    /// Last termination reason and message, as the kubelet gives them.
+    pub reason: String,
+}
+
+/// A person's or a tool's wish: the annotation `canary-mcp.dev/request`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Request {
+    /// A UUID.
+    pub id: String,
+    /// What is asked for.
+    pub verb: Verb,
+    /// The run that it is meant for; a request for another run is stale.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
+    /// With `promote`: without waiting for the analysis.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip: bool,
+    /// Why, in the words of who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// When, RFC 3339.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
+
+/// What a [`Request`] asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verb {
+    /// Open the waiting gate, or with `skip` promote now.
+    Promote,
+    /// End the run on the version before it.
+    Rollback,
+    /// Forget the run.
+    Reset,
+}
+
+/// What has to be asked for, because asking costs or has side effects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Question {
+    /// Evaluate every check of the plan once, and the canary's share of the requests.
+    Analysis,
+}
+
+/// The answers of one tick.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Answers {
+    /// The answer to [`Question::Analysis`].
+    pub analysis: Option<Analysis>,
+}
+
+/// The values of one analysis.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Analysis {
+    /// When the values were read.
+    pub at: Moment,
+    /// One for each check of the plan, in its order.
+    pub samples: Vec<Sample>,
+    /// The canary's share of the requests over the last interval, percent; `None` when unknown.
+    pub share: Option<f64>,
+}
+
+/// What a metric provider said.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The query as it was sent.
+    pub query: String,
+    /// The value; the world's "no" is a value too.
+    pub value: Reading,
+}
+
+/// The outcome of one query.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reading {
+    /// A number.
+    Value(f64),
+    /// No series, or NaN. Flagger: no data is a failed check.
+    NoData,
+    /// The provider could not be asked, with the reason.
+    Error(String),
+}
+
+/// Inclusive bounds; both absent means that the check only wants a value.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub struct Bounds {
+    /// Least value that passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// Greatest value that passes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+}

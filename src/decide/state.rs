@@ -1,0 +1,280 @@
+//! [`State`]: what is recorded of a Canary, and all that a crash leaves behind.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::facts::{Bounds, Moment};
+
+/// Flagger's phases, as `status.phase` has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Phase {
+    /// The primary is being made.
+    Initializing,
+    /// Ready for a first revision.
+    Initialized,
+    /// Waits for approval before scale-up.
+    Waiting,
+    /// A revision is analysed.
+    Progressing,
+    /// Waits for approval before promotion.
+    WaitingPromotion,
+    /// The primary gets the new template, then the traffic.
+    Promoting,
+    /// All traffic is on the primary; the canary is about to go.
+    Finalising,
+    /// The last revision was promoted.
+    Succeeded,
+    /// The last revision was rolled back.
+    Failed,
+    /// The Canary is being deleted.
+    Terminating,
+    /// Never written, as in Flagger.
+    Terminated,
+}
+
+impl Phase {
+    /// Every phase, for tables and tests.
+    pub const ALL: [Self; 11] = [
+        Self::Initializing,
+        Self::Initialized,
+        Self::Waiting,
+        Self::Progressing,
+        Self::WaitingPromotion,
+        Self::Promoting,
+        Self::Finalising,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Terminating,
+        Self::Terminated,
+    ];
+
+    /// A run is going on.
+    #[must_use]
+    pub fn running(self) -> bool {
+        match self {
+            Self::Waiting
+            | Self::Progressing
+            | Self::WaitingPromotion
+            | Self::Promoting
+            | Self::Finalising => true,
+            Self::Initializing
+            | Self::Initialized
+            | Self::Succeeded
+            | Self::Failed
+            | Self::Terminating
+            | Self::Terminated => false,
+        }
+    }
+
+    /// The phase's name, as status and metrics write it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Initializing => "Initializing",
+            Self::Initialized => "Initialized",
+            Self::Waiting => "Waiting",
+            Self::Progressing => "Progressing",
+            Self::WaitingPromotion => "WaitingPromotion",
+            Self::Promoting => "Promoting",
+            Self::Finalising => "Finalising",
+            Self::Succeeded => "Succeeded",
+            Self::Failed => "Failed",
+            Self::Terminating => "Terminating",
+            Self::Terminated => "Terminated",
+        }
+    }
+}
+
+/// Where inside its phase a Canary is: finer than Flagger's phases, recorded in `status.run.stage`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Stage {
+    /// Services, primary, its autoscaler; then the apex, the routes and the wait before the target goes to zero.
+    Bootstrap,
+    /// No run. Traffic is on the primary, the target at zero, its autoscaler paused.
+    Idle,
+    /// The run is pinned; the canary is scaled up and must become ready.
+    Starting,
+    /// The canary has traffic and is analysed at each interval.
+    Analysing,
+    /// The analysis has passed; a person must open the gate. The analysis goes on.
+    Gated,
+    /// The primary has been given the run's template and must become ready.
+    Copying,
+    /// Traffic returns to the primary, all at once or by `stepWeightPromotion`.
+    Shifting,
+    /// All traffic is on the promoted primary; the canary goes when the route has settled.
+    Settling,
+    /// The run has failed; all traffic is on the primary; the canary goes when the route has settled.
+    Reverting,
+    /// The run has failed after the copy; the primary has been given its previous template and must become ready.
+    Restoring,
+}
+
+/// Everything recorded of a Canary. It is read from `status` and written back as a whole, at most once a tick.
+#[derive(Debug, Clone, PartialEq)]
+pub struct State {
+    /// `status.phase`; `Initializing` when there is none yet.
+    pub phase: Phase,
+    /// `status.run.stage`; without one, what the phase implies.
+    pub stage: Stage,
+    /// The last recorded weight of the canary, percent (`status.canaryWeight`).
+    pub weight: u8,
+    /// Failed analyses of this run (`status.failedChecks`). Flagger: cumulative.
+    pub failed_checks: u32,
+    /// Revision that was last seen and acted on (`status.lastAppliedSpec`).
+    pub last_applied: Option<String>,
+    /// Revision on the primary (`status.lastPromotedSpec`).
+    pub last_promoted: Option<String>,
+    /// The run that is going on, or the last one.
+    pub run: Option<Run>,
+    /// When the next analysis is due (`status.nextCheckAt`).
+    pub next_check_at: Option<Moment>,
+    /// id of the request that was last acted on or found stale (`status.handledRequest`).
+    pub handled_request: Option<String>,
+    /// What the analysis found so far in this run (`status.canaryAnalysis`).
+    pub evidence: Evidence,
+    /// When the phase or the weight changed last.
+    pub since: Moment,
+}
+
+/// One run of one revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// Deterministic: UUID of (Canary uid, revision, n).
+    pub id: String,
+    /// Counts the runs of this Canary; 0 is what was live at bootstrap.
+    pub n: u32,
+    /// The pinned revision.
+    pub revision: String,
+    /// Name of the ControllerRevision that keeps its template.
+    pub template: String,
+    /// Name of the ControllerRevision of what the primary had before; `None` for run 0.
+    pub previous: Option<String>,
+    /// When the run began.
+    pub started_at: Moment,
+    /// When the current stage began.
+    pub stage_at: Moment,
+    /// When the last route write was observed, for `settle`.
+    pub route_written_at: Option<Moment>,
+    /// Why there is no analysis, if there is none.
+    pub skip: Option<Skip>,
+    /// Why the run failed or ended, in a person's words.
+    pub reason: Option<String>,
+}
+
+/// Why a run has no analysis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skip {
+    /// Where the skip comes from.
+    pub source: SkipSource,
+    /// Who asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+}
+
+/// Where a skip comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SkipSource {
+    /// What was live at bootstrap.
+    Initial,
+    /// What was live when the Canary was taken over.
+    Adopted,
+    /// `spec.skipAnalysis`.
+    Spec,
+    /// An annotation.
+    Annotation,
+    /// A person's `promote` with `skip_analysis`.
+    Person,
+}
+
+/// What the analysis of a run found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Evidence {
+    /// The last result of each check, in full.
+    pub checks: Vec<CheckResult>,
+    /// The past steps, oldest first; the last one is the current weight's.
+    pub steps: Vec<StepResult>,
+    /// How many older steps were merged away when the record grew too large.
+    pub merged: u32,
+    /// The canary's share of the requests at the last analysis, percent.
+    pub share: Option<f64>,
+    /// When that share was read.
+    pub share_at: Option<Moment>,
+}
+
+/// One check, evaluated once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CheckResult {
+    /// Name of the check.
+    pub name: String,
+    /// The value, if there was one.
+    pub value: Option<f64>,
+    /// Its bounds.
+    pub bounds: Bounds,
+    /// What the value means.
+    pub verdict: Verdict,
+    /// The query as it was sent.
+    pub query: String,
+    /// When it was evaluated.
+    pub at: Moment,
+    /// Why there is no value.
+    pub error: Option<String>,
+}
+
+/// What one analysis means for the run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Verdict {
+    /// Within bounds.
+    Pass,
+    /// Out of bounds.
+    Fail,
+    /// No value. Flagger: counts as failed.
+    NoData,
+}
+
+/// One weight that the canary had, and the last analysis at it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepResult {
+    /// The canary's percent.
+    pub weight: u8,
+    /// When the weight was written.
+    pub at: Moment,
+    /// The verdict of the last analysis at this weight; `None` before the first.
+    pub verdict: Option<Verdict>,
+    /// Each check's value and verdict at that analysis; empty once trimmed.
+    pub checks: Vec<StepCheck>,
+}
+
+/// One check in a [`StepResult`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct StepCheck {
+    /// Name of the check.
+    pub name: String,
+    /// Its value.
+    pub value: Option<f64>,
+    /// Its verdict.
+    pub verdict: Verdict,
+}
+
+impl State {
+    /// The state of a Canary that nobody has driven yet.
+    #[must_use]
+    pub fn new(now: Moment) -> Self {
+        Self {
+            phase: Phase::Initializing,
+            stage: Stage::Bootstrap,
+            weight: 0,
+            failed_checks: 0,
+            last_applied: None,
+            last_promoted: None,
+            run: None,
+            next_check_at: None,
+            handled_request: None,
+            evidence: Evidence::default(),
+            since: now,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! One task for each active rollout, and what the tools call.
+
+pub mod control;

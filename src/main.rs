@@ -1,0 +1,3 @@
+//! The binary: parse, telemetry, run.
+
+fn main() {}
