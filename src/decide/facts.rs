@@ -29,14 +29,14 @@ impl Moment {
 pub struct Seen {
     /// The cluster's clock.
     pub now: Moment,
-    /// uid of the Canary: the seed of run ids.
-    pub uid: String,
+    /// The run that would begin now: its id and pin, made from the Canary's uid, the target's revision and the run's number.
+    pub next_run: Option<NextRun>,
     /// The target workload: the canary's copy. `None` when there is no such Deployment.
     pub target: Option<Workload>,
     /// The primary workload. `None` before bootstrap.
     pub primary: Option<Workload>,
-    /// What the target's template differs in from the primary's, on the paths that we write: `Some(true)` when equal.
-    pub target_equals_primary: Option<bool>,
+    /// The target's template is the primary's, on the paths that we write.
+    pub target_equals_primary: bool,
     /// `S-canary` and `S-primary` exist with the right ports and selectors.
     pub services_ready: bool,
     /// The apex Service exists and selects the primary.
@@ -49,8 +49,8 @@ pub struct Seen {
     pub scaler_paused: Option<bool>,
     /// The primary's autoscaler exists, or the plan has none.
     pub primary_scaler_ready: bool,
-    /// The target's autoscaler names the target and exists, or the plan has none.
-    pub scaler_found: bool,
+    /// The primary's autoscaler says what the target's says, or the plan has none.
+    pub primary_scaler_synced: bool,
     /// The run's pinned template is kept in the cluster.
     pub pinned: bool,
     /// The template on the primary is the run's.
@@ -61,6 +61,17 @@ pub struct Seen {
     pub request: Option<Request>,
     /// Who wrote the target's template last (its field manager), for "reverted by".
     pub target_writer: Option<String>,
+}
+
+/// The identity of a run that has not begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NextRun {
+    /// Its id.
+    pub id: String,
+    /// Its number.
+    pub n: u32,
+    /// Name of the ControllerRevision that will keep its template.
+    pub template: String,
 }
 
 /// One workload copy.
@@ -86,6 +97,33 @@ pub struct Workload {
     pub crash: Option<Crash>,
     /// Why its pods are not ready, in a person's words (image pull, unschedulable, ...).
     pub trouble: Option<String>,
+}
+
+impl Workload {
+    /// Complete, and available to `percent` of its replicas; at least one of them behind the Service.
+    /// Flagger: updated and no old replicas left, available at least `int(updated x threshold / 100)`.
+    #[must_use]
+    pub fn ready(&self, percent: u8) -> bool {
+        self.observed
+            && self.desired > 0
+            && self.updated >= self.desired
+            && self.replicas <= self.updated
+            && self.available >= (self.updated * u32::from(percent) / 100).max(1)
+            && self.endpoints > 0
+    }
+
+    /// It will not become ready by itself: its deadline has passed, or a container cannot start.
+    #[must_use]
+    pub fn hopeless(&self) -> Option<String> {
+        if let Some(crash) = &self.crash {
+            return Some(format!(
+                "container {} does not start ({} restarts): {}",
+                crash.container, crash.restarts, crash.reason
+            ));
+        }
+        (self.observed && self.deadline_exceeded)
+            .then(|| "its progress deadline was exceeded".to_owned())
+    }
 }
 
 /// A container that cannot start: three restarts in `CrashLoopBackOff`, or two failed creations.

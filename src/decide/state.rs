@@ -111,6 +111,69 @@ pub enum Stage {
     Restoring,
 }
 
+impl Stage {
+    /// Every stage, for tables and tests.
+    pub const ALL: [Self; 10] = [
+        Self::Bootstrap,
+        Self::Idle,
+        Self::Starting,
+        Self::Analysing,
+        Self::Gated,
+        Self::Copying,
+        Self::Shifting,
+        Self::Settling,
+        Self::Reverting,
+        Self::Restoring,
+    ];
+
+    /// The stages that may follow, itself included: the legal transitions.
+    #[must_use]
+    pub fn may_become(self) -> &'static [Self] {
+        match self {
+            Self::Bootstrap => &[Self::Bootstrap, Self::Idle],
+            Self::Idle => &[Self::Idle, Self::Starting, Self::Reverting],
+            Self::Starting => &[
+                Self::Starting,
+                Self::Analysing,
+                Self::Copying,
+                Self::Reverting,
+            ],
+            Self::Analysing => &[
+                Self::Analysing,
+                Self::Starting,
+                Self::Gated,
+                Self::Copying,
+                Self::Reverting,
+            ],
+            Self::Gated => &[Self::Gated, Self::Starting, Self::Copying, Self::Reverting],
+            Self::Copying => &[
+                Self::Copying,
+                Self::Shifting,
+                Self::Settling,
+                Self::Restoring,
+            ],
+            Self::Shifting => &[Self::Shifting, Self::Settling, Self::Restoring],
+            Self::Settling => &[Self::Settling, Self::Idle, Self::Restoring],
+            Self::Reverting => &[Self::Reverting, Self::Idle],
+            Self::Restoring => &[Self::Restoring, Self::Reverting, Self::Idle],
+        }
+    }
+
+    /// The primary may have the run's template: from the copy on.
+    #[must_use]
+    pub fn copied(self) -> bool {
+        match self {
+            Self::Copying | Self::Shifting | Self::Settling | Self::Restoring => true,
+            Self::Bootstrap
+            | Self::Idle
+            | Self::Starting
+            | Self::Analysing
+            | Self::Gated
+            | Self::Reverting => false,
+        }
+    }
+}
+
 /// Everything recorded of a Canary. It is read from `status` and written back as a whole, at most once a tick.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {

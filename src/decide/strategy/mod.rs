@@ -1,0 +1,3 @@
+//! The next weight of each strategy.
+
+pub mod canary;
