@@ -15,6 +15,7 @@ pub mod error;
 mod events;
 pub mod lease;
 pub mod proxy_address;
+pub mod registry;
 pub mod selector;
 pub mod watch;
 mod wire;
@@ -23,6 +24,7 @@ mod write;
 pub use clock::Clock;
 pub use error::{Error, ErrorKind};
 pub use lease::{Held, LeaseKeeper, LeaseLost, LeaseView, Standing};
+pub use registry::Registry;
 pub use watch::{Scope, Watched};
 
 use crate::api::objects::{Kind, LEASE, Object, ObjectExt, Ref};
