@@ -1,0 +1,412 @@
+//! Kubernetes I/O and nothing else: [`Cluster`] reads, writes, watches and calls into one cluster.
+//!
+//! Objects are raw JSON, so no field of a newer Kubernetes is dropped. All waiting here is real time, embedded clusters included.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::header;
+use kube::Client;
+use serde_json::Value;
+
+pub mod clock;
+pub mod embedded;
+pub mod error;
+mod events;
+pub mod lease;
+pub mod proxy_address;
+pub mod registry;
+pub mod selector;
+pub mod watch;
+mod wire;
+mod write;
+
+pub use clock::Clock;
+pub use error::{Error, ErrorKind};
+pub use lease::{Held, LeaseKeeper, LeaseLost, LeaseView, Standing};
+pub use registry::Registry;
+pub use watch::{Scope, Watched};
+
+use crate::api::objects::{Kind, LEASE, Object, ObjectExt, Ref};
+use error::{Cause, Context};
+use wire::{Answer, Call};
+
+/// A read may take this long, in real time.
+const READ_WITHIN: Duration = Duration::from_secs(10);
+/// A call into the cluster through the API server may take this long, in real time.
+const SERVICE_WITHIN: Duration = Duration::from_secs(10);
+/// What such a call may answer.
+const SERVICE_MOST_BYTES: usize = 1 << 20;
+/// Objects in one page of a list (as client-go).
+const PAGE: &str = "500";
+/// Times that a list begins again when its pages have expired under it.
+const LIST_ATTEMPTS: usize = 3;
+/// Times that a read is repeated when the API server asks for patience (429).
+const PATIENT_READS: u32 = 2;
+
+/// What a [`Cluster`] is made of.
+#[derive(Clone)]
+pub struct ClusterSpec {
+    /// Name that people and tools use.
+    pub name: String,
+    /// Labels that selectors match.
+    pub labels: BTreeMap<String, String>,
+    /// The client. Its own retries must be off: a fenced write must not be sent again later than it was checked.
+    pub client: Client,
+    /// The cluster's clock.
+    pub clock: Clock,
+    /// The engine may lead this cluster: embedded, in-cluster, or named by `--lead`.
+    pub leads: bool,
+    /// This process runs inside this cluster.
+    pub inside: bool,
+    /// The cluster is an embedded one.
+    pub embedded: bool,
+}
+
+/// One cluster. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    spec: ClusterSpec,
+    events: events::Repeats,
+}
+
+/// A request to a Service inside the cluster.
+#[derive(Debug, Clone)]
+pub struct ServiceCall {
+    /// Namespace of the Service.
+    pub namespace: String,
+    /// Name of the Service.
+    pub service: String,
+    /// Its port, a number or a name.
+    pub port: String,
+    /// What to send. Of its URI only the path, the query and the scheme (`https`) count.
+    pub request: http::Request<Bytes>,
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// A cluster; nothing is sent.
+    #[must_use]
+    pub fn new(spec: ClusterSpec) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                spec,
+                events: events::Repeats::default(),
+            }),
+        }
+    }
+
+    /// Name that people and tools use.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.shared.spec.name
+    }
+
+    /// Labels that selectors match.
+    #[must_use]
+    pub fn labels(&self) -> &BTreeMap<String, String> {
+        &self.shared.spec.labels
+    }
+
+    /// The cluster's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.shared.spec.clock
+    }
+
+    /// The engine may lead this cluster: embedded, in-cluster, or named by `--lead`. Writing also takes the Lease.
+    #[must_use]
+    pub fn may_lead(&self) -> bool {
+        self.shared.spec.leads
+    }
+
+    /// This process runs inside this cluster, so its Services are reached directly.
+    #[must_use]
+    pub fn inside(&self) -> bool {
+        self.shared.spec.inside
+    }
+
+    /// The cluster is an embedded one.
+    #[must_use]
+    pub fn embedded(&self) -> bool {
+        self.shared.spec.embedded
+    }
+
+    /// One object, read now; `None` when there is none (or its kind or namespace is not there).
+    ///
+    /// # Errors
+    /// `Forbidden`, `Unreachable`, `Rejected`.
+    pub async fn get(&self, of: &Ref) -> Result<Option<Object>, Error> {
+        let answer = match wire::item(of) {
+            Ok(path) => self.read(path, READ_WITHIN).await,
+            Err(cause) => Err(cause),
+        };
+        match answer {
+            Ok(answer) => Ok(Some(Arc::new(wire::typed(answer.body, &of.kind)))),
+            Err(Cause::Status { code: 404, .. }) => Ok(None),
+            Err(cause) => Err(self.error("get", of, cause)),
+        }
+    }
+
+    /// All objects of a kind, in a namespace or in all of them, that match the label and field selectors.
+    ///
+    /// # Errors
+    /// `NotFound` when the kind is not served; `Forbidden`, `Unreachable`, `Rejected`.
+    pub async fn list(
+        &self,
+        kind: &Kind,
+        namespace: Option<&str>,
+        labels: Option<&str>,
+        fields: Option<&str>,
+    ) -> Result<Vec<Object>, Error> {
+        let path = wire::collection(kind, namespace);
+        for attempt in 1.. {
+            match self.pages(kind, &path, labels, fields).await {
+                // The pages' snapshot is gone (410): the list begins again.
+                Err(Cause::Status { code: 410, .. }) if attempt < LIST_ATTEMPTS => {}
+                Err(cause) => return Err(self.list_error(kind, namespace, cause)),
+                Ok(objects) => return Ok(objects),
+            }
+        }
+        Ok(Vec::new())
+    }
+
+    /// A cache of one kind that follows the cluster for as long as a clone of it is held.
+    #[must_use]
+    pub fn watch(&self, kind: &Kind, scope: Scope) -> Watched {
+        Watched::start(self, *kind, scope)
+    }
+
+    /// Sends a request to a Service through the API server's `services/proxy`. Any answer of the Service is `Ok`, 5xx included; what the
+    /// API server itself answers (no such Service, no endpoints, not allowed) is an error. At most 1 MiB and 10 s of real time.
+    ///
+    /// # Errors
+    /// `NotFound`, `Forbidden`, `Rejected` (no endpoint answers; an Authorization header, which the API server would take for its own),
+    /// `Unreachable`.
+    pub async fn service_call(&self, call: ServiceCall) -> Result<http::Response<Bytes>, Error> {
+        let ServiceCall {
+            namespace,
+            service,
+            port,
+            mut request,
+        } = call;
+        let object = format!("Service {namespace}/{service}:{port}");
+        let context = Context {
+            cluster: self.name(),
+            operation: "reach",
+            object: &object,
+            resource: "services/proxy",
+            namespace: &namespace,
+        };
+        if request.headers().contains_key(header::AUTHORIZATION) {
+            let cause = Cause::Own(
+                "an Authorization header cannot pass through the API server, which takes it for its own; give the metric source an \
+                 address outside the cluster, or run this server inside the cluster"
+                    .to_owned(),
+            );
+            return Err(Error::new(context, cause));
+        }
+        let path = proxy_address::path(&namespace, &service, &port, request.uri());
+        let uri = match path.parse() {
+            Ok(uri) => uri,
+            Err(error) => {
+                let cause = Cause::Own(format!("{path} is no path: {error}"));
+                return Err(Error::new(context, cause));
+            }
+        };
+        *request.uri_mut() = uri;
+        request.headers_mut().remove(header::HOST);
+        let client = &self.shared.spec.client;
+        let answer = wire::exchange(client, request, SERVICE_WITHIN, SERVICE_MOST_BYTES).await;
+        let (status, headers, body) = answer.map_err(|cause| Error::new(context, cause))?;
+        if !status.is_success() && is_kubernetes_status(&body) {
+            return Err(Error::new(context, error::cause_of_answer(status, &body)));
+        }
+        let mut answer = http::Response::new(body);
+        *answer.status_mut() = status;
+        *answer.headers_mut() = headers;
+        Ok(answer)
+    }
+
+    /// The API server's version, as `v1.33.1`.
+    ///
+    /// # Errors
+    /// `Forbidden`, `Unreachable`, `Rejected`.
+    pub async fn version(&self) -> Result<String, Error> {
+        let answer = self.read("/version".to_owned(), READ_WITHIN).await;
+        let answer = answer.map_err(|cause| self.plain_error("get", "the version", cause))?;
+        Ok(answer
+            .body
+            .str_at("/gitVersion")
+            .unwrap_or("unknown")
+            .to_owned())
+    }
+
+    /// The API groups that are served, with their versions, the preferred one first. The core group is not among them.
+    ///
+    /// # Errors
+    /// `Forbidden`, `Unreachable`, `Rejected`.
+    pub async fn installed(&self) -> Result<Vec<(String, Vec<String>)>, Error> {
+        let answer = self.read("/apis".to_owned(), READ_WITHIN).await;
+        let answer = answer.map_err(|cause| self.plain_error("get", "the API groups", cause))?;
+        Ok(answer
+            .body
+            .array_at("/groups")
+            .iter()
+            .map(|group| {
+                let versions = group.array_at("/versions").iter();
+                let mut versions: Vec<String> = versions
+                    .filter_map(|version| version.str_at("/version"))
+                    .map(str::to_owned)
+                    .collect();
+                let preferred = group.str_at("/preferredVersion/version");
+                versions.sort_by_key(|version| Some(version.as_str()) != preferred);
+                let name = group.str_at("/name").unwrap_or_default();
+                (name.to_owned(), versions)
+            })
+            .collect())
+    }
+
+    /// Who leads the cluster, judged by the clock of the API server that gave the answer (its `Date` header), else by our own.
+    ///
+    /// # Errors
+    /// `Forbidden`, `Unreachable`, `Rejected`.
+    pub async fn lease_view(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<LeaseView>, Error> {
+        let of = Ref {
+            kind: LEASE,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let answer = match wire::item(&of) {
+            Ok(path) => self.read(path, READ_WITHIN).await,
+            Err(cause) => Err(cause),
+        };
+        match answer {
+            Ok(answer) => Ok(Some(lease::view(&answer.body, &answer.headers))),
+            Err(Cause::Status { code: 404, .. }) => Ok(None),
+            Err(cause) => Err(self.error("get", &of, cause)),
+        }
+    }
+
+    async fn pages(
+        &self,
+        kind: &Kind,
+        path: &str,
+        labels: Option<&str>,
+        fields: Option<&str>,
+    ) -> Result<Vec<Object>, Cause> {
+        let mut objects = Vec::new();
+        let mut next: Option<String> = None;
+        loop {
+            let query = [
+                ("labelSelector", labels),
+                ("fieldSelector", fields),
+                ("limit", Some(PAGE)),
+                ("continue", next.as_deref()),
+            ];
+            let mut answer = self
+                .read(wire::with_query(path, &query), READ_WITHIN)
+                .await?;
+            let items = answer.body.get_mut("items").map(Value::take);
+            let Some(Value::Array(items)) = items else {
+                return Err(Cause::Body("a list without items".to_owned()));
+            };
+            objects.extend(
+                items
+                    .into_iter()
+                    .map(|item| Arc::new(wire::typed(item, kind))),
+            );
+            next = answer
+                .body
+                .str_at("/metadata/continue")
+                .filter(|token| !token.is_empty())
+                .map(str::to_owned);
+            if next.is_none() {
+                return Ok(objects);
+            }
+        }
+    }
+
+    /// A read, repeated when the API server asks for patience: it was not carried out, so nothing is done twice.
+    async fn read(&self, path: String, within: Duration) -> Result<Answer, Cause> {
+        let mut attempt = 0;
+        loop {
+            let answer = self.send(Call::get(path.clone(), within)).await;
+            if !matches!(answer, Err(Cause::Status { code: 429, .. })) || attempt == PATIENT_READS {
+                return answer;
+            }
+            attempt += 1;
+            tokio::time::sleep(Duration::from_millis(500) * attempt).await;
+        }
+    }
+
+    async fn send(&self, call: Call) -> Result<Answer, Cause> {
+        wire::send(&self.shared.spec.client, call).await
+    }
+
+    fn error(&self, operation: &'static str, of: &Ref, cause: Cause) -> Error {
+        self.error_of(operation, of, |context| Error::new(context, cause))
+    }
+
+    fn error_of(
+        &self,
+        operation: &'static str,
+        of: &Ref,
+        make: impl FnOnce(Context<'_>) -> Error,
+    ) -> Error {
+        make(Context {
+            cluster: self.name(),
+            operation,
+            object: &of.to_string(),
+            resource: &wire::resource(&of.kind),
+            namespace: &of.namespace,
+        })
+    }
+
+    fn list_error(&self, kind: &Kind, namespace: Option<&str>, cause: Cause) -> Error {
+        let object = match namespace {
+            Some(namespace) => format!("{} of namespace {namespace}", kind.plural),
+            None => format!("{} of all namespaces", kind.plural),
+        };
+        let context = Context {
+            cluster: self.name(),
+            operation: "list",
+            object: &object,
+            resource: &wire::resource(kind),
+            namespace: namespace.unwrap_or_default(),
+        };
+        Error::new(context, cause)
+    }
+
+    fn plain_error(&self, operation: &'static str, object: &str, cause: Cause) -> Error {
+        let context = Context {
+            cluster: self.name(),
+            operation,
+            object,
+            resource: "",
+            namespace: "",
+        };
+        Error::new(context, cause)
+    }
+}
+
+/// The API server's own answer, not the Service's.
+fn is_kubernetes_status(body: &[u8]) -> bool {
+    serde_json::from_slice::<Value>(body)
+        .is_ok_and(|body| body["kind"] == "Status" && body["apiVersion"] == "v1")
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Cluster").field(&self.name()).finish()
+    }
+}
