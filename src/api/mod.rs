@@ -2,4 +2,6 @@
 
 pub mod names;
 pub mod objects;
+pub mod revision;
+pub mod time;
 pub mod view;
