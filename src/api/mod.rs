@@ -2,6 +2,7 @@
 
 pub mod names;
 pub mod objects;
+pub mod parse;
 pub mod revision;
 pub mod time;
 pub mod view;
