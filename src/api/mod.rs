@@ -2,4 +2,9 @@
 
 pub mod names;
 pub mod objects;
+pub mod parse;
+pub mod revision;
+pub mod status;
+pub mod text;
+pub mod time;
 pub mod view;

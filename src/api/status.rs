@@ -1,0 +1,111 @@
+//! `status` of a Canary: [`State`] as it is recorded, and read back.
+//!
+//! Flagger's fields keep Flagger's names and meaning; what is ours beside them (`run`, `canaryAnalysis`, `nextCheckAt`,
+//! `handledRequest`) makes the record complete, so that any replica can go on from it.
+
+mod conditions;
+mod evidence;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use serde_json::{Map, Value, json};
+
+pub use self::read::state;
+use super::{parse::Refusal, time::rfc3339};
+use crate::decide::{
+    facts::Moment,
+    state::{Run, Stage, State},
+};
+
+/// What a status needs beside the [`State`].
+#[derive(Debug, Clone, Copy)]
+pub struct Extra<'a> {
+    /// The Canary as it is stored: its conditions are carried on, and its generation is told.
+    pub canary: &'a Value,
+    /// Now, for new conditions.
+    pub now: Moment,
+    /// Kind of the target, for the conditions' texts.
+    pub kind: &'a str,
+    /// Why the Canary is not carried out; empty when it is.
+    pub refusals: &'a [Refusal],
+}
+
+/// The whole status object. Equal to the stored one when nothing has changed, so that nothing needs to be written.
+///
+/// `lastTransitionTime` is when phase or weight changed last (Flagger: the last write, which comes to nearly the same).
+#[must_use]
+pub fn status(state: &State, extra: &Extra<'_>) -> Value {
+    let mut status = json!({
+        "phase": state.phase.name(),
+        "canaryWeight": state.weight,
+        "failedChecks": state.failed_checks,
+        "iterations": 0,
+        "trackedConfigs": {},
+        "lastTransitionTime": rfc3339(state.since),
+        "conditions": conditions::conditions(Some(state.phase), extra),
+    });
+    let fields = object(&mut status);
+    put(fields, "lastAppliedSpec", state.last_applied.as_ref());
+    put(fields, "lastPromotedSpec", state.last_promoted.as_ref());
+    put(fields, "nextCheckAt", state.next_check_at.map(rfc3339));
+    put(fields, "handledRequest", state.handled_request.as_ref());
+    put(
+        fields,
+        "run",
+        state.run.as_ref().map(|run| run_json(run, state.stage)),
+    );
+    put(fields, "canaryAnalysis", evidence::write(&state.evidence));
+    status
+}
+
+/// The status of a Canary that is not carried out: as it was, but for condition `Accepted`.
+#[must_use]
+pub fn refused(extra: &Extra<'_>) -> Value {
+    let mut status = match &extra.canary["status"] {
+        Value::Object(fields) => Value::Object(fields.clone()),
+        _ => json!({}),
+    };
+    let conditions = conditions::conditions(None, extra);
+    object(&mut status).insert("conditions".to_owned(), conditions);
+    status
+}
+
+/// Whether this refusal has been told already: condition `Accepted` is False for the Canary's current generation. One Warning event
+/// for each generation is enough.
+#[must_use]
+pub fn refusal_told(canary: &Value) -> bool {
+    conditions::find(canary, conditions::ACCEPTED).is_some_and(|condition| {
+        condition["status"] == "False"
+            && condition["observedGeneration"] == canary["metadata"]["generation"]
+    })
+}
+
+fn run_json(run: &Run, stage: Stage) -> Value {
+    let mut json = json!({
+        "id": run.id,
+        "n": run.n,
+        "revision": run.revision,
+        "template": run.template,
+        "startedAt": rfc3339(run.started_at),
+        "stage": stage,
+        "stageAt": rfc3339(run.stage_at),
+    });
+    let fields = object(&mut json);
+    put(fields, "previous", run.previous.as_ref());
+    put(fields, "routeWrittenAt", run.route_written_at.map(rfc3339));
+    put(fields, "skip", run.skip.as_ref());
+    put(fields, "reason", run.reason.as_ref());
+    json
+}
+
+/// Adds a field that is there; an absent one stays out of the JSON.
+fn put<T: serde::Serialize>(fields: &mut Map<String, Value>, key: &str, value: Option<T>) {
+    if let Some(value) = value.and_then(|value| serde_json::to_value(value).ok()) {
+        fields.insert(key.to_owned(), value);
+    }
+}
+
+fn object(value: &mut Value) -> &mut Map<String, Value> {
+    value.as_object_mut().expect("json! must have made a map")
+}

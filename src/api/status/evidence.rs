@@ -1,0 +1,165 @@
+//! `status.canaryAnalysis`: what the analysis found, within bounds.
+
+use serde_json::{Map, Value, json};
+
+use super::put;
+use crate::{
+    api::{
+        objects::ObjectExt,
+        time::{moment, rfc3339},
+    },
+    decide::{
+        facts::{Bounds, Moment},
+        state::{CheckResult, Evidence, StepCheck, StepResult, Verdict},
+    },
+};
+
+/// The record's size on the wire, beyond which its oldest steps give way.
+pub(super) const LARGEST: usize = 16 * 1024;
+
+/// The record, or nothing before the first step. Over [`LARGEST`] bytes the oldest steps lose their values, then merge into a count.
+pub(super) fn write(evidence: &Evidence) -> Option<Value> {
+    if *evidence == Evidence::default() {
+        return None;
+    }
+    let mut kept = evidence.clone();
+    let mut json = evidence_json(&kept);
+    let mut emptied = 0;
+    while json.to_string().len() > LARGEST && kept.steps.len() > 1 {
+        // The last step is the current one: it stays whole.
+        if emptied + 1 < kept.steps.len() {
+            kept.steps[emptied].checks.clear();
+            emptied += 1;
+        } else {
+            kept.steps.remove(0);
+            kept.merged += 1;
+            emptied -= 1;
+        }
+        json = evidence_json(&kept);
+    }
+    Some(json)
+}
+
+fn evidence_json(evidence: &Evidence) -> Value {
+    let mut fields = Map::new();
+    fields.insert(
+        "checks".to_owned(),
+        evidence.checks.iter().map(check_json).collect(),
+    );
+    fields.insert(
+        "steps".to_owned(),
+        evidence.steps.iter().map(step_json).collect(),
+    );
+    put(
+        &mut fields,
+        "merged",
+        (evidence.merged > 0).then_some(evidence.merged),
+    );
+    put(&mut fields, "share", finite(evidence.share));
+    put(&mut fields, "shareAt", evidence.share_at.map(rfc3339));
+    Value::Object(fields)
+}
+
+fn check_json(check: &CheckResult) -> Value {
+    let mut fields = Map::new();
+    put(&mut fields, "name", Some(&check.name));
+    put(&mut fields, "value", finite(check.value));
+    put(&mut fields, "min", finite(check.bounds.min));
+    put(&mut fields, "max", finite(check.bounds.max));
+    put(&mut fields, "verdict", Some(check.verdict));
+    put(&mut fields, "query", Some(&check.query));
+    put(&mut fields, "at", Some(rfc3339(check.at)));
+    put(&mut fields, "error", check.error.as_ref());
+    Value::Object(fields)
+}
+
+fn step_json(step: &StepResult) -> Value {
+    let mut json = json!({"weight": step.weight, "at": rfc3339(step.at)});
+    let fields = super::object(&mut json);
+    put(fields, "verdict", step.verdict);
+    if !step.checks.is_empty() {
+        fields.insert(
+            "checks".to_owned(),
+            step.checks.iter().map(step_check_json).collect(),
+        );
+    }
+    json
+}
+
+fn step_check_json(check: &StepCheck) -> Value {
+    let mut fields = Map::new();
+    put(&mut fields, "name", Some(&check.name));
+    put(&mut fields, "value", finite(check.value));
+    put(&mut fields, "verdict", Some(check.verdict));
+    Value::Object(fields)
+}
+
+/// JSON has no infinity: such a value is left out, the verdict says what it meant.
+fn finite(value: Option<f64>) -> Option<f64> {
+    value.filter(|value| value.is_finite())
+}
+
+/// Reads the record back; what cannot be read is left out.
+pub(super) fn read(status: &Value) -> Evidence {
+    let json = &status["canaryAnalysis"];
+    Evidence {
+        checks: json
+            .array_at("/checks")
+            .iter()
+            .filter_map(read_check)
+            .collect(),
+        steps: json
+            .array_at("/steps")
+            .iter()
+            .filter_map(read_step)
+            .collect(),
+        merged: json["merged"]
+            .as_u64()
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(0),
+        share: json["share"].as_f64(),
+        share_at: at(&json["shareAt"]),
+    }
+}
+
+fn read_check(json: &Value) -> Option<CheckResult> {
+    Some(CheckResult {
+        name: json["name"].as_str()?.to_owned(),
+        value: json["value"].as_f64(),
+        bounds: Bounds {
+            min: json["min"].as_f64(),
+            max: json["max"].as_f64(),
+        },
+        verdict: verdict(&json["verdict"])?,
+        query: json["query"].as_str().unwrap_or_default().to_owned(),
+        at: at(&json["at"]).unwrap_or_default(),
+        error: json["error"].as_str().map(str::to_owned),
+    })
+}
+
+fn read_step(json: &Value) -> Option<StepResult> {
+    Some(StepResult {
+        weight: u8::try_from(json["weight"].as_u64()?).ok()?,
+        at: at(&json["at"])?,
+        verdict: verdict(&json["verdict"]),
+        checks: json
+            .array_at("/checks")
+            .iter()
+            .filter_map(|check| {
+                Some(StepCheck {
+                    name: check["name"].as_str()?.to_owned(),
+                    value: check["value"].as_f64(),
+                    verdict: verdict(&check["verdict"])?,
+                })
+            })
+            .collect(),
+    })
+}
+
+fn verdict(json: &Value) -> Option<Verdict> {
+    serde_json::from_value(json.clone()).ok()
+}
+
+fn at(json: &Value) -> Option<Moment> {
+    moment(json.as_str()?)
+}
