@@ -8,5 +8,8 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod api;
+pub mod cli;
+pub mod config;
 pub mod decide;
 pub mod engine;
+pub mod telemetry;
