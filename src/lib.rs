@@ -12,4 +12,5 @@ pub mod cli;
 pub mod config;
 pub mod decide;
 pub mod engine;
+pub mod mcp;
 pub mod telemetry;
