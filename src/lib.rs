@@ -9,5 +9,9 @@
 
 pub mod api;
 pub mod cluster;
+pub mod cli;
+pub mod config;
 pub mod decide;
 pub mod engine;
+pub mod mcp;
+pub mod telemetry;

@@ -1,0 +1,162 @@
+//! The command line. `--help` is the manual: every flag with its default, its unit and its environment variable.
+//!
+//! Values are taken as they are typed and judged in [`crate::config`], so that every mistake is told at once.
+
+use clap::{Args, Parser, Subcommand};
+
+/// An MCP server that runs canary rollouts on many Kubernetes clusters, with one engine of its own.
+#[derive(Debug, Clone, Parser)]
+#[command(
+    name = "canary-mcp",
+    version,
+    after_help = "Logs go to stderr; RUST_LOG sets their level (default info,rmcp=warn). Lists in environment variables are separated by commas."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the binary can do.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Serve the MCP tools at /mcp, and drive rollouts on the clusters that are led from here
+    Serve(ServeArgs),
+    /// Run the embedded clusters as a process of their own, for a `serve` that joins them with --kubeconfig
+    Cluster(ClusterArgs),
+    /// Print the custom resource definitions as YAML, for kubectl apply -f -
+    Crds,
+    /// Print the schemas of the MCP tools as JSON, or write one file for each
+    Schemas(SchemasArgs),
+}
+
+/// `canary-mcp serve`.
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    /// Address and port to listen on; port 0 picks one and prints it. Anything but loopback needs --insecure
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "CANARY_MCP_LISTEN",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub listen: String,
+    /// Start three clusters in memory, with traffic and metrics: no Kubernetes needed. They are always led
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "CANARY_MCP_EMBEDDED",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub embedded: String,
+    /// How many times faster than real time the clock of the embedded clusters runs, 1 to 600
+    #[arg(
+        long,
+        value_name = "N",
+        env = "CANARY_MCP_EMBEDDED_SPEED",
+        default_value = "20"
+    )]
+    pub embedded_speed: String,
+    /// Kubeconfig file whose contexts become clusters; repeatable. $KUBECONFIG is never read
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "CANARY_MCP_KUBECONFIG",
+        value_delimiter = ','
+    )]
+    pub kubeconfig: Vec<String>,
+    /// Clusters (names of contexts) whose rollouts the engine drives, a glob; repeatable. Without it they are read-only
+    #[arg(
+        long,
+        value_name = "GLOB",
+        env = "CANARY_MCP_LEAD",
+        value_delimiter = ','
+    )]
+    pub lead: Vec<String>,
+    /// Whether this process drives rollouts at all; `off` serves the tools only
+    #[arg(
+        long,
+        value_name = "on|off",
+        env = "CANARY_MCP_ENGINE",
+        default_value = "on"
+    )]
+    pub engine: String,
+    /// Who routes traffic where a Canary does not name its provider
+    #[arg(
+        long,
+        value_name = "PROVIDER",
+        env = "CANARY_MCP_MESH_PROVIDER",
+        default_value = "istio"
+    )]
+    pub mesh_provider: String,
+    /// Prometheus of each cluster, as seen from inside it; Service names are reached through the API server
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "CANARY_MCP_METRICS_SERVER",
+        default_value = "http://prometheus.istio-system:9090"
+    )]
+    pub metrics_server: String,
+    /// Host header to accept at /mcp beside localhost, 127.0.0.1 and ::1, with or without a port; repeatable
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "CANARY_MCP_ALLOWED_HOST",
+        value_delimiter = ','
+    )]
+    pub allowed_host: Vec<String>,
+    /// Hosts outside a cluster that a Canary or MetricTemplate may make the engine call, a glob; repeatable
+    #[arg(
+        long,
+        value_name = "GLOB",
+        env = "CANARY_MCP_ALLOW_HOSTS",
+        value_delimiter = ','
+    )]
+    pub allow_hosts: Vec<String>,
+    /// Allow listening on an address that is not loopback. There is no authentication: whoever reaches it can roll out
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "CANARY_MCP_INSECURE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub insecure: String,
+    /// Namespace of the Lease that says who drives a cluster
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        env = "CANARY_MCP_LEASE_NAMESPACE",
+        default_value = "canary-mcp-system"
+    )]
+    pub lease_namespace: String,
+}
+
+/// `canary-mcp cluster`.
+#[derive(Debug, Clone, Args)]
+pub struct ClusterArgs {
+    /// Loopback address and port of the embedded API servers; port 0 picks one and prints it
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "CANARY_MCP_CLUSTER_LISTEN",
+        default_value = "127.0.0.1:8090"
+    )]
+    pub listen: String,
+    /// How many times faster than real time the clock of the clusters runs, 1 to 600
+    #[arg(long, value_name = "N", env = "CANARY_MCP_SPEED", default_value = "20")]
+    pub speed: String,
+}
+
+/// `canary-mcp schemas`.
+#[derive(Debug, Clone, Args)]
+pub struct SchemasArgs {
+    /// Directory to write NAME.json files to; without it they are printed
+    #[arg(long, value_name = "DIR", env = "CANARY_MCP_OUT")]
+    pub out: Option<String>,
+}

@@ -1,0 +1,305 @@
+//! The raw command line becomes a [`Config`], or a list of every mistake in it with what would be right.
+
+use std::{
+    fs::File,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
+
+use crate::cli::{Cli, ClusterArgs, Command, SchemasArgs, ServeArgs};
+
+/// Set in every pod by the kubelet: there is a cluster around us.
+const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
+
+/// What to do, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Config {
+    /// `canary-mcp serve`.
+    Serve(Serve),
+    /// `canary-mcp cluster`.
+    Cluster(Fleet),
+    /// `canary-mcp crds`.
+    Crds,
+    /// `canary-mcp schemas`.
+    Schemas {
+        /// Directory to write to; `None` prints.
+        out: Option<PathBuf>,
+    },
+}
+
+/// `canary-mcp serve`, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Serve {
+    /// Where to listen; loopback unless `--insecure` was given.
+    pub listen: SocketAddr,
+    /// The speed of the embedded clusters, 1 to 600; `None` without them.
+    pub embedded: Option<u32>,
+    /// Kubeconfig files, each of which could be opened.
+    pub kubeconfig: Vec<PathBuf>,
+    /// We run inside a cluster, which is a source of its own.
+    pub in_cluster: bool,
+    /// Globs of the clusters to lead.
+    pub lead: Vec<String>,
+    /// Whether this process drives rollouts.
+    pub engine: bool,
+    /// `istio`.
+    pub mesh_provider: String,
+    /// `http` or `https` URL without a trailing slash.
+    pub metrics_server: String,
+    /// Host headers to accept beside the loopback names.
+    pub allowed_host: Vec<String>,
+    /// Globs of the hosts that manifests may name.
+    pub allow_hosts: Vec<String>,
+    /// Namespace of the Leases.
+    pub lease_namespace: String,
+}
+
+/// `canary-mcp cluster`, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fleet {
+    /// Where to listen, on loopback.
+    pub listen: SocketAddr,
+    /// The speed of the clock, 1 to 600.
+    pub speed: u32,
+}
+
+/// Every mistake of a command line; at least one. The caller prints it and exits with 2.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Mistakes(Vec<String>);
+
+impl Config {
+    /// Judges the whole command line. `env` reads one environment variable.
+    ///
+    /// # Errors
+    /// All mistakes, one line each, in the order of the flags.
+    pub fn parse(cli: Cli, env: impl Fn(&str) -> Option<String>) -> Result<Self, Mistakes> {
+        let Cli { command } = cli;
+        let mut judge = Judge::default();
+        let config = match command {
+            Command::Serve(args) => judge.serve(args, &env).map(Self::Serve),
+            Command::Cluster(args) => judge.fleet(args).map(Self::Cluster),
+            Command::Crds => Some(Self::Crds),
+            Command::Schemas(args) => judge.schemas(args),
+        };
+        match config {
+            Some(config) if judge.mistakes.is_empty() => Ok(config),
+            Some(_) | None => Err(Mistakes(judge.mistakes)),
+        }
+    }
+}
+
+/// Collects mistakes. Each method gives `None` exactly when it has recorded one.
+#[derive(Default)]
+struct Judge {
+    mistakes: Vec<String>,
+}
+
+impl Judge {
+    fn wrong<T>(&mut self, flag: &str, text: impl std::fmt::Display) -> Option<T> {
+        self.mistakes.push(format!("{flag}: {text}"));
+        None
+    }
+
+    fn serve(&mut self, args: ServeArgs, env: &impl Fn(&str) -> Option<String>) -> Option<Serve> {
+        let ServeArgs {
+            listen,
+            embedded,
+            embedded_speed,
+            kubeconfig,
+            lead,
+            engine,
+            mesh_provider,
+            metrics_server,
+            allowed_host,
+            allow_hosts,
+            insecure,
+            lease_namespace,
+        } = args;
+        let insecure = self.boolean("--insecure", &insecure);
+        let listen = self.listen(&listen, insecure.unwrap_or(true), true);
+        let embedded = self.boolean("--embedded", &embedded);
+        let speed = self.speed("--embedded-speed", &embedded_speed);
+        let in_cluster = env(IN_CLUSTER).is_some_and(|host| !host.is_empty());
+        if embedded == Some(false) && kubeconfig.is_empty() && !in_cluster {
+            self.mistakes.push(
+                "there is no cluster to serve: give --embedded (three clusters in memory) or --kubeconfig PATH, or run in a pod of a cluster"
+                    .to_owned(),
+            );
+        }
+        let kubeconfig = self.files(kubeconfig);
+        let lead = self.globs("--lead", lead, "the name of a context, or prod-*");
+        let engine = match engine.as_str() {
+            "on" => Some(true),
+            "off" => Some(false),
+            other => self.wrong("--engine", format_args!("{other:?} is neither on nor off")),
+        };
+        let mesh_provider = if mesh_provider == "istio" {
+            Some(mesh_provider)
+        } else {
+            self.wrong(
+                "--mesh-provider",
+                format_args!(
+                    "{mesh_provider:?} is not carried out by this version; istio is the one that is"
+                ),
+            )
+        };
+        let metrics_server = self.url("--metrics-server", &metrics_server);
+        let allowed_host = self.hosts(allowed_host);
+        let allow_hosts = self.globs("--allow-hosts", allow_hosts, "*.example.com");
+        let lease_namespace = self.namespace("--lease-namespace", lease_namespace);
+        Some(Serve {
+            listen: listen?,
+            embedded: embedded?.then_some(speed?),
+            kubeconfig,
+            in_cluster,
+            lead,
+            engine: engine?,
+            mesh_provider: mesh_provider?,
+            metrics_server: metrics_server?,
+            allowed_host,
+            allow_hosts,
+            lease_namespace: lease_namespace?,
+        })
+    }
+
+    fn fleet(&mut self, args: ClusterArgs) -> Option<Fleet> {
+        let ClusterArgs { listen, speed } = args;
+        let listen = self.listen(&listen, false, false);
+        let speed = self.speed("--speed", &speed);
+        Some(Fleet {
+            listen: listen?,
+            speed: speed?,
+        })
+    }
+
+    fn schemas(&mut self, args: SchemasArgs) -> Option<Config> {
+        let SchemasArgs { out } = args;
+        match out {
+            Some(out) if out.is_empty() => self.wrong("--out", "is empty; give a directory"),
+            out => Some(Config::Schemas {
+                out: out.map(PathBuf::from),
+            }),
+        }
+    }
+
+    fn boolean(&mut self, flag: &str, value: &str) -> Option<bool> {
+        match value {
+            "true" | "1" | "yes" | "on" => Some(true),
+            "false" | "0" | "no" | "off" | "" => Some(false),
+            other => self.wrong(flag, format_args!("{other:?} is neither true nor false")),
+        }
+    }
+
+    fn listen(&mut self, value: &str, insecure: bool, may: bool) -> Option<SocketAddr> {
+        // The one name that needs no resolver.
+        let parsed = match value.strip_prefix("localhost:") {
+            Some(port) => port
+                .parse()
+                .ok()
+                .map(|port| SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
+            None => value.parse().ok(),
+        };
+        let Some(address) = parsed else {
+            return self.wrong(
+                "--listen",
+                format_args!("{value:?} is not an address and a port, as in 127.0.0.1:8080"),
+            );
+        };
+        if insecure || address.ip().is_loopback() {
+            Some(address)
+        } else if may {
+            self.wrong(
+                "--listen",
+                format_args!(
+                    "{value} is not loopback, and there is no authentication: listen on 127.0.0.1, or add --insecure where only trusted clients can reach it"
+                ),
+            )
+        } else {
+            self.wrong(
+                "--listen",
+                format_args!(
+                    "{value} is not loopback, and the embedded clusters take any request: listen on 127.0.0.1"
+                ),
+            )
+        }
+    }
+
+    fn speed(&mut self, flag: &str, value: &str) -> Option<u32> {
+        match value.parse() {
+            Ok(speed) if (1..=600).contains(&speed) => Some(speed),
+            Ok(_) | Err(_) => self.wrong(
+                flag,
+                format_args!("{value:?} is not a whole number from 1 to 600"),
+            ),
+        }
+    }
+
+    fn files(&mut self, paths: Vec<String>) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        for path in paths {
+            let opened = File::open(&path).and_then(|file| file.metadata());
+            match opened {
+                Ok(metadata) if metadata.is_file() => files.push(PathBuf::from(path)),
+                Ok(_) => {
+                    self.mistakes.push(format!(
+                        "--kubeconfig: {path:?} is not a file; give the path of a kubeconfig"
+                    ));
+                }
+                Err(error) => self.mistakes.push(format!(
+                    "--kubeconfig: {path:?} cannot be read ({error}); give the path of a kubeconfig"
+                )),
+            }
+        }
+        files
+    }
+
+    fn globs(&mut self, flag: &str, globs: Vec<String>, example: &str) -> Vec<String> {
+        for glob in &globs {
+            if glob.is_empty() || glob.contains(char::is_whitespace) {
+                self.mistakes
+                    .push(format!("{flag}: {glob:?} is not a glob, as in {example}"));
+            }
+        }
+        globs
+    }
+
+    fn hosts(&mut self, hosts: Vec<String>) -> Vec<String> {
+        for host in &hosts {
+            if host.parse::<http::uri::Authority>().is_err() || host.contains('@') {
+                self.mistakes.push(format!(
+                    "--allowed-host: {host:?} is not a host name, as in mcp.example.com or mcp.example.com:8443"
+                ));
+            }
+        }
+        hosts
+    }
+
+    fn url(&mut self, flag: &str, value: &str) -> Option<String> {
+        match reqwest::Url::parse(value) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
+                Some(value.trim_end_matches('/').to_owned())
+            }
+            Ok(_) | Err(_) => self.wrong(
+                flag,
+                format_args!("{value:?} is not an http or https URL, as in http://prometheus.istio-system:9090"),
+            ),
+        }
+    }
+
+    fn namespace(&mut self, flag: &str, value: String) -> Option<String> {
+        let label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let edges =
+            value.bytes().next().is_some_and(label) && value.bytes().next_back().is_some_and(label);
+        if edges && value.len() <= 63 && value.bytes().all(|byte| label(byte) || byte == b'-') {
+            Some(value)
+        } else {
+            self.wrong(
+                flag,
+                format_args!(
+                    "{value:?} is not the name of a namespace: at most 63 lower-case letters, digits and dashes"
+                ),
+            )
+        }
+    }
+}

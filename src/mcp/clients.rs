@@ -1,0 +1,45 @@
+//! What to paste into the configuration of an MCP client.
+
+/// Ready-to-paste configuration for the endpoint at `url` (as in `http://127.0.0.1:8080/mcp`): Claude Code, Cursor, VS Code and Claude
+/// Desktop, whose configuration file knows no HTTP servers and so goes through the `mcp-remote` bridge.
+#[must_use]
+pub fn client_config(url: &str) -> String {
+    format!(
+        r#"Claude Code
+  claude mcp add --transport http canary-mcp {url}
+
+Cursor (~/.cursor/mcp.json)
+  {{"mcpServers":{{"canary-mcp":{{"url":"{url}"}}}}}}
+
+VS Code (.vscode/mcp.json)
+  {{"servers":{{"canary-mcp":{{"type":"http","url":"{url}"}}}}}}
+
+Claude Desktop (claude_desktop_config.json; needs Node.js)
+  {{"mcpServers":{{"canary-mcp":{{"command":"npx","args":["-y","mcp-remote","{url}"]}}}}}}
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::client_config;
+
+    #[test]
+    fn each_client_gets_what_it_reads() {
+        assert_eq!(
+            client_config("http://127.0.0.1:8080/mcp"),
+            r#"Claude Code
+  claude mcp add --transport http canary-mcp http://127.0.0.1:8080/mcp
+
+Cursor (~/.cursor/mcp.json)
+  {"mcpServers":{"canary-mcp":{"url":"http://127.0.0.1:8080/mcp"}}}
+
+VS Code (.vscode/mcp.json)
+  {"servers":{"canary-mcp":{"type":"http","url":"http://127.0.0.1:8080/mcp"}}}
+
+Claude Desktop (claude_desktop_config.json; needs Node.js)
+  {"mcpServers":{"canary-mcp":{"command":"npx","args":["-y","mcp-remote","http://127.0.0.1:8080/mcp"]}}}
+"#
+        );
+    }
+}

@@ -1,0 +1,14 @@
+//! The MCP server: five tools over [`crate::engine::control::Control`], one file for each.
+//!
+//! A tool validates, asks the control, follows what it answers and shapes the result. It holds no state: any replica answers any call.
+
+pub mod clients;
+pub mod schemas;
+
+mod error;
+mod progress;
+mod server;
+mod tools;
+mod words;
+
+pub use server::McpServer;

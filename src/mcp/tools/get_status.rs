@@ -1,0 +1,238 @@
+//! `get_status`.
+
+use std::{sync::Arc, time::Duration};
+
+use rmcp::{
+    Json, RoleServer,
+    handler::server::wrapper::Parameters,
+    service::RequestContext,
+    {tool, tool_router},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::input;
+use crate::{
+    api::view::{RolloutRow, RolloutView},
+    engine::control::{Filter, Key, Table},
+    mcp::{
+        McpServer,
+        error::ToolError,
+        progress::{self, Ended, Limits, Progress},
+        words,
+    },
+};
+
+/// More rows than this are not for a conversation; they are counted.
+const ROWS: usize = 100;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::mcp) struct GetStatusArgs {
+    /// Only this cluster
+    cluster: Option<String>,
+    /// Only this namespace
+    namespace: Option<String>,
+    /// Only this Canary
+    name: Option<String>,
+    /// Wait for the next change of phase or weight, at most this long; for one rollout
+    #[schemars(range(min = 0, max = 3600))]
+    wait_seconds: Option<i64>,
+    /// cursor of an earlier answer: with wait_seconds, returns at once if it differs by now
+    since: Option<String>,
+}
+
+/// One rollout in full, or a table.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(in crate::mcp) struct Status {
+    /// When exactly one matches
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rollout: Option<RolloutView>,
+    /// When none or several match
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rows: Option<Vec<RolloutRow>>,
+    /// One sentence for the person
+    summary: String,
+    /// What to call now
+    next: String,
+}
+
+#[tool_router(router = get_status_router, vis = "pub(in crate::mcp)")]
+impl McpServer {
+    /// Shows one rollout in full (when exactly one matches) or a table of all that match. With wait_seconds it returns at the next change of phase or weight.
+    #[tool(
+        title = "Get the status of rollouts",
+        annotations(
+            read_only_hint = true,
+            destructive_hint = false,
+            idempotent_hint = true,
+            open_world_hint = false
+        )
+    )]
+    async fn get_status(
+        &self,
+        Parameters(args): Parameters<GetStatusArgs>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<Json<Status>, ToolError> {
+        let GetStatusArgs {
+            cluster,
+            namespace,
+            name,
+            wait_seconds,
+            since,
+        } = args;
+        if let Some(cluster) = &cluster {
+            input::check_cluster(cluster)?;
+        }
+        if let Some(namespace) = &namespace {
+            input::check_label("namespace", namespace)?;
+        }
+        if let Some(name) = &name {
+            input::check_name(name)?;
+        }
+        let patience = input::wait(wait_seconds)?.unwrap_or_default();
+        let filter = Filter {
+            cluster,
+            namespace,
+            name,
+        };
+        let (key, unreachable) = match self.sole(&filter).await? {
+            Ok(found) => found,
+            Err(table) => return Ok(Json(tabled(table, !patience.is_zero()))),
+        };
+        let mut progress = Progress::of(&context);
+        let view = self.control.view(&key).await?;
+        let limits = Limits {
+            patience,
+            cancelled: context.ct.clone(),
+            draining: self.draining.clone(),
+        };
+        let (view, ended) = self
+            .await_change(&key, view, since, &limits, &mut progress)
+            .await?;
+        Ok(Json(shown(&view, ended, patience, &unreachable)))
+    }
+}
+
+impl McpServer {
+    /// The one rollout that matches (with the clusters that could not be asked), or the table of none or several.
+    async fn sole(&self, filter: &Filter) -> Result<Result<(Key, Vec<String>), Table>, ToolError> {
+        if let Filter {
+            cluster: Some(cluster),
+            namespace: Some(namespace),
+            name: Some(name),
+        } = filter
+        {
+            return Ok(Ok((input::key(cluster, namespace, name)?, Vec::new())));
+        }
+        let table = self.control.table(filter).await?;
+        Ok(match &table.rows[..] {
+            [row] => Ok((
+                Key {
+                    cluster: row.cluster.clone(),
+                    namespace: row.namespace.clone(),
+                    name: row.name.clone(),
+                },
+                table.unreachable,
+            )),
+            _ => Err(table),
+        })
+    }
+
+    /// The next state after `since` (after `view`, without one), or what there is when the time is up.
+    async fn await_change(
+        &self,
+        key: &Key,
+        view: Arc<RolloutView>,
+        since: Option<String>,
+        limits: &Limits,
+        progress: &mut Progress,
+    ) -> Result<(Arc<RolloutView>, Option<Ended>), ToolError> {
+        let cursor = since.unwrap_or_else(|| view.cursor.clone());
+        if limits.patience.is_zero() || view.cursor != cursor {
+            return Ok((view, None));
+        }
+        progress.say(words::line(&view)).await;
+        let mut follow = self.control.follow(key).await?;
+        let mut last = Some(Arc::clone(&view));
+        let ended = progress::follow(
+            &mut follow,
+            &mut last,
+            |view| view.cursor != cursor,
+            limits,
+            progress,
+        )
+        .await;
+        Ok((last.unwrap_or(view), Some(ended)))
+    }
+}
+
+fn shown(
+    view: &RolloutView,
+    ended: Option<Ended>,
+    waited: Duration,
+    unreachable: &[String],
+) -> Status {
+    let mut summary = words::summary(view);
+    match ended {
+        None | Some(Ended::Reached | Ended::Cancelled) => {}
+        Some(Ended::TimeUp) => {
+            summary = format!("no change within {} s: {summary}", waited.as_secs());
+        }
+        Some(Ended::Draining) => {
+            summary = format!("this server is about to stop, so it did not wait: {summary}");
+        }
+        Some(Ended::Lost) => {
+            summary =
+                format!("the Canary is gone or cannot be watched any more; last seen: {summary}");
+        }
+    }
+    append_unreachable(&mut summary, unreachable);
+    Status {
+        rollout: Some(view.clone()),
+        rows: None,
+        summary,
+        next: words::next(view),
+    }
+}
+
+fn tabled(table: Table, wanted_to_wait: bool) -> Status {
+    let Table {
+        mut rows,
+        unreachable,
+    } = table;
+    let count = rows.len();
+    let running = rows.iter().filter(|row| row.phase.running()).count();
+    rows.truncate(ROWS);
+    let mut summary = match count {
+        0 => "no rollout matches".to_owned(),
+        _ => format!("{count} rollouts, {running} of them going on"),
+    };
+    if count > ROWS {
+        summary.push_str(&format!("; the first {ROWS} are shown"));
+    }
+    append_unreachable(&mut summary, &unreachable);
+    let next = match (count, wanted_to_wait) {
+        (0, _) => "call list_clusters, or get_status with fewer arguments",
+        (_, true) => {
+            "waiting needs one rollout: call get_status with cluster, namespace and name of a row"
+        }
+        (_, false) => "call get_status with cluster, namespace and name of a row to see it in full",
+    };
+    Status {
+        rollout: None,
+        rows: Some(rows),
+        summary,
+        next: next.to_owned(),
+    }
+}
+
+/// What could not be read is part of the answer: a table without it would look complete.
+fn append_unreachable(summary: &mut String, unreachable: &[String]) {
+    if !unreachable.is_empty() {
+        summary.push_str(&format!("; not readable: {}", unreachable.join("; ")));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,34 @@
+//! The sentences about a rollout that progress messages and results carry.
+
+use crate::api::view::RolloutView;
+
+/// One line: where the rollout is.
+pub(in crate::mcp) fn line(view: &RolloutView) -> String {
+    format!(
+        "{} {}/{}: {}, {}% to canary, step {} of {}",
+        view.cluster,
+        view.namespace,
+        view.name,
+        view.phase.name(),
+        view.weight.written,
+        view.step.n,
+        view.step.of
+    )
+}
+
+/// One sentence that suffices by itself.
+pub(in crate::mcp) fn summary(view: &RolloutView) -> String {
+    line(view)
+}
+
+/// What to call now.
+pub(in crate::mcp) fn next(view: &RolloutView) -> String {
+    if view.phase.running() {
+        format!(
+            "call get_status with wait_seconds 50 and since {:?} for the next change, or rollback to end it",
+            view.cursor
+        )
+    } else {
+        "call start_canary to roll another image out".to_owned()
+    }
+}

@@ -1,0 +1,410 @@
+//! Logs and metrics of the process: the tracing subscriber, and the [`Metrics`] that `/metrics` shows.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::IsTerminal,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    time::Duration,
+};
+
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text::encode},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    registry::Registry,
+};
+use tracing_subscriber::EnvFilter;
+
+use crate::decide::state::Phase;
+
+/// What is logged without `RUST_LOG`. rmcp writes three lines for each request at info.
+const DEFAULT_FILTER: &str = "info,rmcp=warn,hyper=warn,kube=warn";
+
+/// `Content-Type` of what [`Metrics::encode`] gives.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Starts logging to stderr: for people on a terminal, JSON lines otherwise. `RUST_LOG` sets the level.
+///
+/// # Errors
+/// A `RUST_LOG` that cannot be read, or a subscriber that is there already.
+pub fn start_logs() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let filter = match std::env::var(EnvFilter::DEFAULT_ENV) {
+        Ok(text) if !text.is_empty() => EnvFilter::try_new(&text)
+            .map_err(|error| format!("RUST_LOG: {text:?} cannot be read ({error}), try info"))?,
+        Ok(_) | Err(_) => EnvFilter::new(DEFAULT_FILTER),
+    };
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() {
+        builder.try_init()
+    } else {
+        builder.json().flatten_event(true).try_init()
+    }
+}
+
+/// One Canary's target, as the labels of Flagger's metrics name it. Flagger drives one cluster; we drive many, so every series of a
+/// rollout also says which.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, EncodeLabelSet)]
+pub struct Target {
+    /// Name of the target (`spec.targetRef.name`), as in Flagger.
+    pub name: String,
+    /// Namespace of the Canary.
+    pub namespace: String,
+    /// The cluster.
+    pub cluster: String,
+}
+
+/// How a run ended, for the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Finished {
+    /// Promoted; otherwise rolled back.
+    pub success: bool,
+    /// Promoted without analysis.
+    pub skipped: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InfoLabels {
+    version: String,
+    mesh_provider: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NamespaceLabels {
+    namespace: String,
+    cluster: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WorkloadLabels {
+    workload: String,
+    namespace: String,
+    cluster: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CheckLabels {
+    name: String,
+    namespace: String,
+    metric: String,
+    cluster: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EndLabels {
+    name: String,
+    namespace: String,
+    deployment_strategy: &'static str,
+    analysis_status: &'static str,
+    cluster: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    tool: &'static str,
+    status: &'static str,
+    version: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DurationLabels {
+    tool: &'static str,
+    version: String,
+}
+
+type FloatGauge = Gauge<f64, AtomicU64>;
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// The metrics of the process: Flagger's names for what Flagger measures, and our own. Cheap to clone.
+#[derive(Clone)]
+pub struct Metrics {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    registry: Registry,
+    version: String,
+    canaries: Family<NamespaceLabels, Gauge>,
+    status: Family<Target, Gauge>,
+    weight: Family<WorkloadLabels, Gauge>,
+    analysis: Family<CheckLabels, FloatGauge>,
+    duration: Histograms<Target>,
+    successes: Family<EndLabels, Counter>,
+    failures: Family<EndLabels, Counter>,
+    run_age: Family<Target, Gauge>,
+    requests: Family<RequestLabels, Counter>,
+    request_duration: Histograms<DurationLabels>,
+    /// The checks of each Canary, so that `forget` finds their series.
+    checks: Mutex<BTreeMap<Target, BTreeSet<String>>>,
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics")
+            .field("version", &self.inner.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Prometheus's default buckets, which Flagger uses: seconds of one tick.
+fn tick_buckets() -> Histogram {
+    Histogram::new([
+        0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+    ])
+}
+
+/// Seconds of one tool call, dense around the 2 s that the latency check of an MCP server compares with; the rest are calls that wait.
+fn request_buckets() -> Histogram {
+    Histogram::new([
+        0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 1.5, 1.75, 2.0, 2.25, 2.5, 3.0, 5.0, 10.0, 60.0, 600.0,
+        3600.0,
+    ])
+}
+
+impl Metrics {
+    /// Metrics of one process. `version` is the build's version (of a pod under a rollout, its `pod-template-hash`, so that a canary of
+    /// this server can be analysed), `mesh_provider` the `--mesh-provider`.
+    #[must_use]
+    pub fn new(version: &str, mesh_provider: &str) -> Self {
+        let info = Family::<InfoLabels, Gauge>::default();
+        info.get_or_create(&InfoLabels {
+            version: version.to_owned(),
+            mesh_provider: mesh_provider.to_owned(),
+        })
+        .set(1);
+        let mut inner = Inner {
+            registry: Registry::default(),
+            version: version.to_owned(),
+            canaries: Family::default(),
+            status: Family::default(),
+            weight: Family::default(),
+            analysis: Family::default(),
+            duration: Family::new_with_constructor(tick_buckets),
+            successes: Family::default(),
+            failures: Family::default(),
+            run_age: Family::default(),
+            requests: Family::default(),
+            request_duration: Family::new_with_constructor(request_buckets),
+            checks: Mutex::default(),
+        };
+        inner
+            .registry
+            .register("flagger_info", "Version and mesh provider", info);
+        inner.register();
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// `flagger_canary_total`: Canaries of one namespace.
+    pub fn canaries(&self, cluster: &str, namespace: &str, count: i64) {
+        self.inner
+            .canaries
+            .get_or_create(&NamespaceLabels {
+                namespace: namespace.to_owned(),
+                cluster: cluster.to_owned(),
+            })
+            .set(count);
+    }
+
+    /// `flagger_canary_status`: 0 Progressing, 2 Failed, 1 anything else, as in Flagger.
+    pub fn status(&self, target: &Target, phase: Phase) {
+        let value = match phase {
+            Phase::Progressing => 0,
+            Phase::Failed => 2,
+            Phase::Initializing
+            | Phase::Initialized
+            | Phase::Waiting
+            | Phase::WaitingPromotion
+            | Phase::Promoting
+            | Phase::Finalising
+            | Phase::Succeeded
+            | Phase::Terminating
+            | Phase::Terminated => 1,
+        };
+        self.inner.status.get_or_create(target).set(value);
+    }
+
+    /// `flagger_canary_weight` of both workloads, `NAME-primary` and `NAME`; `canary` is percent to the canary.
+    pub fn canary_weight(&self, target: &Target, canary: u8) {
+        let canary = i64::from(canary.min(100));
+        for (workload, weight) in workloads(target).into_iter().zip([100 - canary, canary]) {
+            self.inner.weight.get_or_create(&workload).set(weight);
+        }
+    }
+
+    /// `flagger_canary_metric_analysis`: the last value of one check.
+    pub fn analysis(&self, target: &Target, metric: &str, value: f64) {
+        self.inner
+            .analysis
+            .get_or_create(&check(target, metric))
+            .set(value);
+        self.inner
+            .checks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(target.clone())
+            .or_default()
+            .insert(metric.to_owned());
+    }
+
+    /// `flagger_canary_duration_seconds`: how long one tick took (of a run: see [`Metrics::run_age`]).
+    pub fn tick(&self, target: &Target, took: Duration) {
+        self.inner
+            .duration
+            .get_or_create(target)
+            .observe(took.as_secs_f64());
+    }
+
+    /// `flagger_canary_successes_total` or `flagger_canary_failures_total`.
+    pub fn finished(&self, target: &Target, end: Finished) {
+        let Finished { success, skipped } = end;
+        let family = if success {
+            &self.inner.successes
+        } else {
+            &self.inner.failures
+        };
+        family
+            .get_or_create(&EndLabels {
+                name: target.name.clone(),
+                namespace: target.namespace.clone(),
+                deployment_strategy: "canary",
+                analysis_status: if skipped { "skipped" } else { "completed" },
+                cluster: target.cluster.clone(),
+            })
+            .inc();
+    }
+
+    /// `canary_mcp_run_age_seconds`: seconds of the cluster's clock since the run began; `None` removes it, for there is no run.
+    pub fn run_age(&self, target: &Target, seconds: Option<i64>) {
+        match seconds {
+            Some(seconds) => {
+                self.inner.run_age.get_or_create(target).set(seconds);
+            }
+            None => {
+                self.inner.run_age.remove(target);
+            }
+        }
+    }
+
+    /// Drops what is measured of a Canary that is gone or no longer led from here. The counters stay: what they counted has happened.
+    pub fn forget(&self, target: &Target) {
+        self.inner.status.remove(target);
+        self.inner.duration.remove(target);
+        self.inner.run_age.remove(target);
+        for workload in workloads(target) {
+            self.inner.weight.remove(&workload);
+        }
+        let checks = self
+            .inner
+            .checks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(target);
+        for metric in checks.into_iter().flatten() {
+            self.inner.analysis.remove(&check(target, &metric));
+        }
+    }
+
+    /// `mcp_requests_total` and `mcp_request_duration_seconds`: one tool call. A result with `isError` is not `ok`.
+    pub fn request(&self, tool: &'static str, ok: bool, took: Duration) {
+        let version = self.inner.version.clone();
+        self.inner
+            .requests
+            .get_or_create(&RequestLabels {
+                tool,
+                status: if ok { "success" } else { "error" },
+                version: version.clone(),
+            })
+            .inc();
+        self.inner
+            .request_duration
+            .get_or_create(&DurationLabels { tool, version })
+            .observe(took.as_secs_f64());
+    }
+
+    /// The exposition, as [`CONTENT_TYPE`] says.
+    #[must_use]
+    pub fn encode(&self) -> String {
+        let mut text = String::new();
+        encode(&mut text, &self.inner.registry).expect("writing to a string must not fail");
+        text
+    }
+}
+
+impl Inner {
+    /// Registers every family. The registry itself appends `_total` to counters and a full stop to help texts.
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register(
+            "flagger_canary_total",
+            "Canaries of a namespace",
+            self.canaries.clone(),
+        );
+        registry.register(
+            "flagger_canary_status",
+            "Last status of a canary: 0 running, 1 successful, 2 failed",
+            self.status.clone(),
+        );
+        registry.register(
+            "flagger_canary_weight",
+            "Percent of the traffic that a workload is given",
+            self.weight.clone(),
+        );
+        registry.register(
+            "flagger_canary_metric_analysis",
+            "Last value of a check",
+            self.analysis.clone(),
+        );
+        registry.register(
+            "flagger_canary_duration_seconds",
+            "Seconds spent on one tick of a canary",
+            self.duration.clone(),
+        );
+        registry.register(
+            "flagger_canary_successes",
+            "Runs that were promoted",
+            self.successes.clone(),
+        );
+        registry.register(
+            "flagger_canary_failures",
+            "Runs that were rolled back",
+            self.failures.clone(),
+        );
+        registry.register(
+            "canary_mcp_run_age_seconds",
+            "Seconds since the run that is going on began",
+            self.run_age.clone(),
+        );
+        registry.register(
+            "mcp_requests",
+            "Tool calls; isError counts as error",
+            self.requests.clone(),
+        );
+        registry.register(
+            "mcp_request_duration_seconds",
+            "Seconds of a tool call, waiting included",
+            self.request_duration.clone(),
+        );
+    }
+}
+
+fn workloads(target: &Target) -> [WorkloadLabels; 2] {
+    [format!("{}-primary", target.name), target.name.clone()].map(|workload| WorkloadLabels {
+        workload,
+        namespace: target.namespace.clone(),
+        cluster: target.cluster.clone(),
+    })
+}
+
+fn check(target: &Target, metric: &str) -> CheckLabels {
+    CheckLabels {
+        name: target.name.clone(),
+        namespace: target.namespace.clone(),
+        metric: metric.to_owned(),
+        cluster: target.cluster.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! The exposition, literally.
+
+use super::*;
+
+fn target() -> Target {
+    Target {
+        name: "mcp-server".to_owned(),
+        namespace: "ai-platform".to_owned(),
+        cluster: "prod-kr".to_owned(),
+    }
+}
+
+fn lines(metrics: &Metrics, prefix: &str) -> Vec<String> {
+    metrics
+        .encode()
+        .lines()
+        .filter(|line| line.starts_with(prefix))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn the_exposition_has_flaggers_names_and_labels() {
+    let metrics = Metrics::new("0.1.0", "istio");
+    metrics.canaries("prod-kr", "ai-platform", 1);
+    metrics.status(&target(), Phase::Progressing);
+    metrics.canary_weight(&target(), 15);
+    metrics.analysis(&target(), "request-success-rate", 99.9);
+    metrics.finished(
+        &target(),
+        Finished {
+            success: true,
+            skipped: false,
+        },
+    );
+    metrics.finished(
+        &target(),
+        Finished {
+            success: false,
+            skipped: true,
+        },
+    );
+    metrics.run_age(&target(), Some(61));
+    let text = metrics.encode();
+    let (comments, mut samples): (Vec<_>, Vec<_>) = text
+        .lines()
+        .filter(|line| !line.starts_with("# HELP"))
+        .partition(|line| line.starts_with('#'));
+    samples.sort_unstable();
+    assert_eq!(
+        comments,
+        [
+            "# TYPE flagger_info gauge",
+            "# TYPE flagger_canary_total gauge",
+            "# TYPE flagger_canary_status gauge",
+            "# TYPE flagger_canary_weight gauge",
+            "# TYPE flagger_canary_metric_analysis gauge",
+            "# TYPE flagger_canary_successes counter",
+            "# TYPE flagger_canary_failures counter",
+            "# TYPE canary_mcp_run_age_seconds gauge",
+            "# EOF",
+        ]
+    );
+    assert_eq!(
+        samples,
+        [
+            r#"canary_mcp_run_age_seconds{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 61"#,
+            r#"flagger_canary_failures_total{name="mcp-server",namespace="ai-platform",deployment_strategy="canary",analysis_status="skipped",cluster="prod-kr"} 1"#,
+            r#"flagger_canary_metric_analysis{name="mcp-server",namespace="ai-platform",metric="request-success-rate",cluster="prod-kr"} 99.9"#,
+            r#"flagger_canary_status{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 0"#,
+            r#"flagger_canary_successes_total{name="mcp-server",namespace="ai-platform",deployment_strategy="canary",analysis_status="completed",cluster="prod-kr"} 1"#,
+            r#"flagger_canary_total{namespace="ai-platform",cluster="prod-kr"} 1"#,
+            r#"flagger_canary_weight{workload="mcp-server",namespace="ai-platform",cluster="prod-kr"} 15"#,
+            r#"flagger_canary_weight{workload="mcp-server-primary",namespace="ai-platform",cluster="prod-kr"} 85"#,
+            r#"flagger_info{version="0.1.0",mesh_provider="istio"} 1"#,
+        ]
+    );
+}
+
+#[test]
+fn a_tick_and_a_tool_call_are_observed_in_seconds() {
+    let metrics = Metrics::new("6b8f", "istio");
+    metrics.tick(&target(), Duration::from_millis(30));
+    metrics.request("get_status", true, Duration::from_millis(1600));
+    metrics.request("get_status", false, Duration::from_millis(1));
+    assert_eq!(
+        lines(&metrics, "flagger_canary_duration_seconds")[..5],
+        [
+            r#"flagger_canary_duration_seconds_sum{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 0.03"#,
+            r#"flagger_canary_duration_seconds_count{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 1"#,
+            r#"flagger_canary_duration_seconds_bucket{le="0.005",name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 0"#,
+            r#"flagger_canary_duration_seconds_bucket{le="0.01",name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 0"#,
+            r#"flagger_canary_duration_seconds_bucket{le="0.025",name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 0"#,
+        ]
+    );
+    let mut requests = lines(&metrics, "mcp_requests_total");
+    requests.sort();
+    assert_eq!(
+        requests,
+        [
+            r#"mcp_requests_total{tool="get_status",status="error",version="6b8f"} 1"#,
+            r#"mcp_requests_total{tool="get_status",status="success",version="6b8f"} 1"#,
+        ]
+    );
+    assert_eq!(
+        lines(&metrics, r#"mcp_request_duration_seconds_bucket{le="1.75""#),
+        [r#"mcp_request_duration_seconds_bucket{le="1.75",tool="get_status",version="6b8f"} 2"#]
+    );
+}
+
+#[test]
+fn what_is_forgotten_leaves_no_gauge_behind() {
+    let metrics = Metrics::new("0.1.0", "istio");
+    metrics.status(&target(), Phase::Failed);
+    metrics.canary_weight(&target(), 0);
+    metrics.analysis(&target(), "mcp-latency", 182.0);
+    metrics.run_age(&target(), Some(3));
+    metrics.tick(&target(), Duration::from_secs(1));
+    assert_eq!(
+        lines(&metrics, "flagger_canary_status"),
+        [r#"flagger_canary_status{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 2"#]
+    );
+    metrics.forget(&target());
+    for gone in [
+        "flagger_canary_status",
+        "flagger_canary_weight",
+        "flagger_canary_metric_analysis",
+        "flagger_canary_duration_seconds",
+        "canary_mcp_run_age_seconds",
+    ] {
+        assert_eq!(lines(&metrics, gone), Vec::<String>::new(), "{gone}");
+    }
+}

@@ -1,0 +1,185 @@
+//! The command line, as it is typed: what it means, and every mistake of it at once.
+
+use canary_mcp::{
+    cli::Cli,
+    config::{Config, Fleet, Serve},
+};
+use clap::Parser as _;
+
+fn parse(line: &str) -> Result<Config, String> {
+    parse_in(line, &[])
+}
+
+fn parse_in(line: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+    let cli = Cli::try_parse_from(line.split(' ')).map_err(|error| error.to_string())?;
+    Config::parse(cli, |name| {
+        env.iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| (*value).to_owned())
+    })
+    .map_err(|mistakes| mistakes.to_string())
+}
+
+#[test]
+fn the_defaults_are_those_of_the_manual() {
+    assert_eq!(
+        parse("canary-mcp serve --embedded"),
+        Ok(Config::Serve(Serve {
+            listen: "127.0.0.1:8080".parse().unwrap(),
+            embedded: Some(20),
+            kubeconfig: Vec::new(),
+            in_cluster: false,
+            lead: Vec::new(),
+            engine: true,
+            mesh_provider: "istio".to_owned(),
+            metrics_server: "http://prometheus.istio-system:9090".to_owned(),
+            allowed_host: Vec::new(),
+            allow_hosts: Vec::new(),
+            lease_namespace: "canary-mcp-system".to_owned(),
+        }))
+    );
+    assert_eq!(
+        parse("canary-mcp cluster"),
+        Ok(Config::Cluster(Fleet {
+            listen: "127.0.0.1:8090".parse().unwrap(),
+            speed: 20,
+        }))
+    );
+    assert_eq!(parse("canary-mcp crds"), Ok(Config::Crds));
+    assert_eq!(
+        parse("canary-mcp schemas --out tool-schemas"),
+        Ok(Config::Schemas {
+            out: Some("tool-schemas".into())
+        })
+    );
+}
+
+#[test]
+fn every_flag_arrives() {
+    let line = "canary-mcp serve --listen 0.0.0.0:0 --embedded --embedded-speed 600 --kubeconfig Cargo.toml --lead prod-* \
+                --lead staging --engine off --mesh-provider istio --metrics-server https://prometheus.example/p/ \
+                --allowed-host mcp.example.com --allow-hosts *.datadoghq.com --insecure --lease-namespace leases";
+    assert_eq!(
+        parse(line),
+        Ok(Config::Serve(Serve {
+            listen: "0.0.0.0:0".parse().unwrap(),
+            embedded: Some(600),
+            kubeconfig: vec!["Cargo.toml".into()],
+            in_cluster: false,
+            lead: vec!["prod-*".to_owned(), "staging".to_owned()],
+            engine: false,
+            mesh_provider: "istio".to_owned(),
+            metrics_server: "https://prometheus.example/p".to_owned(),
+            allowed_host: vec!["mcp.example.com".to_owned()],
+            allow_hosts: vec!["*.datadoghq.com".to_owned()],
+            lease_namespace: "leases".to_owned(),
+        }))
+    );
+}
+
+#[test]
+fn every_mistake_is_told_at_once() {
+    let line = "canary-mcp serve --listen 0.0.0.0:8080 --embedded=perhaps --embedded-speed 0 --kubeconfig /nowhere/config \
+                --kubeconfig src --lead= --engine maybe --mesh-provider linkerd --metrics-server prometheus:9090 \
+                --allowed-host https://x/y --allow-hosts= --lease-namespace Leases";
+    assert_eq!(
+        parse(line).unwrap_err(),
+        r#"--listen: 0.0.0.0:8080 is not loopback, and there is no authentication: listen on 127.0.0.1, or add --insecure where only trusted clients can reach it
+--embedded: "perhaps" is neither true nor false
+--embedded-speed: "0" is not a whole number from 1 to 600
+--kubeconfig: "/nowhere/config" cannot be read (No such file or directory (os error 2)); give the path of a kubeconfig
+--kubeconfig: "src" is not a file; give the path of a kubeconfig
+--lead: "" is not a glob, as in the name of a context, or prod-*
+--engine: "maybe" is neither on nor off
+--mesh-provider: "linkerd" is not carried out by this version; istio is the one that is
+--metrics-server: "prometheus:9090" is not an http or https URL, as in http://prometheus.istio-system:9090
+--allowed-host: "https://x/y" is not a host name, as in mcp.example.com or mcp.example.com:8443
+--allow-hosts: "" is not a glob, as in *.example.com
+--lease-namespace: "Leases" is not the name of a namespace: at most 63 lower-case letters, digits and dashes"#
+    );
+}
+
+#[test]
+fn each_mistake_says_what_would_be_right() {
+    for (line, said) in [
+        (
+            "canary-mcp serve",
+            "there is no cluster to serve: give --embedded (three clusters in memory) or --kubeconfig PATH, or run in a pod of a cluster",
+        ),
+        (
+            "canary-mcp serve --embedded --listen 8080",
+            r#"--listen: "8080" is not an address and a port, as in 127.0.0.1:8080"#,
+        ),
+        (
+            "canary-mcp serve --embedded --embedded-speed 601",
+            r#"--embedded-speed: "601" is not a whole number from 1 to 600"#,
+        ),
+        (
+            "canary-mcp serve --embedded --insecure=maybe",
+            r#"--insecure: "maybe" is neither true nor false"#,
+        ),
+        (
+            "canary-mcp cluster --listen 192.0.2.1:8090 --speed fast",
+            "--listen: 192.0.2.1:8090 is not loopback, and the embedded clusters take any request: listen on 127.0.0.1\n\
+             --speed: \"fast\" is not a whole number from 1 to 600",
+        ),
+        (
+            "canary-mcp schemas --out=",
+            "--out: is empty; give a directory",
+        ),
+    ] {
+        assert_eq!(parse(line), Err(said.to_owned()), "{line}");
+    }
+}
+
+#[test]
+fn loopback_has_three_spellings() {
+    for (typed, address) in [
+        ("localhost:0", "127.0.0.1:0"),
+        ("127.0.0.2:80", "127.0.0.2:80"),
+        ("[::1]:8080", "[::1]:8080"),
+    ] {
+        let Ok(Config::Serve(serve)) =
+            parse(&format!("canary-mcp serve --embedded --listen {typed}"))
+        else {
+            panic!("{typed} must be taken");
+        };
+        assert_eq!(serve.listen.to_string(), address);
+    }
+}
+
+#[test]
+fn a_pod_has_a_cluster_around_it() {
+    let config = parse_in(
+        "canary-mcp serve",
+        &[("KUBERNETES_SERVICE_HOST", "10.0.0.1")],
+    );
+    let Ok(Config::Serve(serve)) = config else {
+        panic!("in a pod there is a cluster: {config:?}");
+    };
+    assert!(serve.in_cluster);
+    assert_eq!(serve.embedded, None);
+}
+
+#[test]
+fn the_manual_names_the_variable_of_each_flag() {
+    let mut command = <Cli as clap::CommandFactory>::command();
+    for name in ["serve", "cluster", "schemas"] {
+        let sub = command.find_subcommand_mut(name).unwrap();
+        for argument in sub.get_arguments() {
+            if argument.get_long() == Some("help") {
+                continue;
+            }
+            let variable = argument.get_env().unwrap().to_str().unwrap();
+            assert!(variable.starts_with("CANARY_MCP_"), "{variable}");
+            assert!(argument.get_help().is_some(), "{variable}");
+        }
+    }
+    let help = command
+        .find_subcommand_mut("serve")
+        .unwrap()
+        .render_long_help()
+        .to_string();
+    assert!(help.contains("[env: CANARY_MCP_LISTEN="));
+    assert!(help.contains("[default: 127.0.0.1:8080]"));
+}
