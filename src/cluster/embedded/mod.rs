@@ -1,0 +1,6 @@
+//! The embedded clusters.
+
+pub mod images;
+pub mod metrics;
+#[cfg(feature = "embedded-metrics")]
+mod promql;

@@ -1,0 +1,3 @@
+//! Kubernetes I/O and nothing else.
+
+pub mod embedded;
