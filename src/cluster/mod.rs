@@ -1,3 +1,4 @@
 //! Kubernetes I/O and nothing else.
 
+pub mod clock;
 pub mod embedded;

@@ -1,5 +1,18 @@
-//! The embedded clusters.
+//! The in-memory Kubernetes API server of the embedded clusters: one instance per cluster.
+//!
+//! [`store::Store`] is the state and its rules, synchronous; [`server::ApiServer`] is the HTTP of it, behind a real
+//! `kube::Client` in process and behind a listener for kubectl alike.
 
+pub mod faults;
+mod gc;
+mod kinds;
+mod managed;
+pub mod server;
+pub mod status;
+pub mod store;
+mod write;
+
+// What lives in an embedded cluster.
 pub mod images;
 pub mod metrics;
 #[cfg(feature = "embedded-metrics")]

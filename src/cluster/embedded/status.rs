@@ -1,0 +1,288 @@
+//! Kubernetes' error answer.
+
+use serde_json::{Value, json};
+
+use super::kinds::Served;
+
+/// A failure as Kubernetes answers it (`kind: Status`). `message` says what was done to which object and why it failed,
+/// in the words of the real API server where there are such words.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Status {
+    /// The HTTP code of the answer.
+    pub code: u16,
+    /// Machine-readable, `NotFound` for example: what clients decide by.
+    pub reason: &'static str,
+    /// Human-readable.
+    pub message: String,
+    /// Which object, and the causes.
+    pub details: Option<Box<Details>>,
+}
+
+/// `details` of a [`Status`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Details {
+    /// Name of the object.
+    pub name: String,
+    /// Its API group.
+    pub group: String,
+    /// Its kind or resource.
+    pub kind: String,
+    /// One for each mistake.
+    pub causes: Vec<Cause>,
+}
+
+/// One mistake of an object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cause {
+    /// `FieldValueRequired`, `FieldValueInvalid`, ...
+    pub reason: &'static str,
+    /// What is wrong, without the field's name.
+    pub message: String,
+    /// Path of the field, `spec.containers[0].image`.
+    pub field: String,
+}
+
+impl Cause {
+    /// A field that has to be there.
+    pub(super) fn required(field: impl Into<String>, why: &str) -> Self {
+        let message = if why.is_empty() {
+            "Required value".to_owned()
+        } else {
+            format!("Required value: {why}")
+        };
+        Self {
+            reason: "FieldValueRequired",
+            message,
+            field: field.into(),
+        }
+    }
+
+    /// A value that is not allowed.
+    pub(super) fn invalid(field: impl Into<String>, value: &Value, why: &str) -> Self {
+        Self {
+            reason: "FieldValueInvalid",
+            message: format!("Invalid value: {value}: {why}"),
+            field: field.into(),
+        }
+    }
+
+    /// A value that is not one of the allowed ones.
+    pub(super) fn unsupported(field: impl Into<String>, value: &Value, allowed: &[Value]) -> Self {
+        let allowed: Vec<String> = allowed.iter().map(Value::to_string).collect();
+        Self {
+            reason: "FieldValueNotSupported",
+            message: format!(
+                "Unsupported value: {value}: supported values: {}",
+                allowed.join(", ")
+            ),
+            field: field.into(),
+        }
+    }
+
+    /// A value of the wrong type.
+    pub(super) fn wrong_type(field: impl Into<String>, value: &Value, why: &str) -> Self {
+        Self {
+            reason: "FieldValueTypeInvalid",
+            message: format!("Invalid value: {}: {why}", quoted(type_name(value))),
+            field: field.into(),
+        }
+    }
+}
+
+/// The name that the API server gives a JSON type.
+pub(super) fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(n) if n.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{text}\"")
+}
+
+impl Status {
+    fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+        }
+    }
+
+    fn about(mut self, served: &Served, name: &str) -> Self {
+        self.details = Some(Box::new(Details {
+            name: name.to_owned(),
+            group: served.group.clone(),
+            kind: served.plural.clone(),
+            causes: Vec::new(),
+        }));
+        self
+    }
+
+    /// No such object.
+    pub(super) fn not_found(served: &Served, name: &str) -> Self {
+        Self::new(
+            404,
+            "NotFound",
+            format!("{} \"{name}\" not found", served.qualified()),
+        )
+        .about(served, name)
+    }
+
+    /// No such kind.
+    pub(super) fn unknown_resource() -> Self {
+        Self::new(
+            404,
+            "NotFound",
+            "the server could not find the requested resource",
+        )
+    }
+
+    /// The name is taken.
+    pub(super) fn already_exists(served: &Served, name: &str) -> Self {
+        Self::new(
+            409,
+            "AlreadyExists",
+            format!("{} \"{name}\" already exists", served.qualified()),
+        )
+        .about(served, name)
+    }
+
+    /// Somebody else wrote in between.
+    pub(super) fn stale(served: &Served, name: &str) -> Self {
+        Self::conflict(
+            served,
+            name,
+            "the object has been modified; please apply your changes to the latest version and try again",
+        )
+    }
+
+    /// A precondition does not hold.
+    pub(super) fn conflict(served: &Served, name: &str, why: &str) -> Self {
+        Self::new(
+            409,
+            "Conflict",
+            format!(
+                "Operation cannot be fulfilled on {} \"{name}\": {why}",
+                served.qualified()
+            ),
+        )
+        .about(served, name)
+    }
+
+    /// The object is wrong; one cause for each mistake.
+    pub(super) fn invalid(served: &Served, name: &str, causes: Vec<Cause>) -> Self {
+        let texts: Vec<String> = causes
+            .iter()
+            .map(|c| format!("{}: {}", c.field, c.message))
+            .collect();
+        let text = match texts.as_slice() {
+            [one] => one.clone(),
+            _ => format!("[{}]", texts.join(", ")),
+        };
+        let kind = if served.group.is_empty() {
+            served.kind.clone()
+        } else {
+            format!("{}.{}", served.kind, served.group)
+        };
+        let mut status = Self::new(
+            422,
+            "Invalid",
+            format!("{kind} \"{name}\" is invalid: {text}"),
+        );
+        status.details = Some(Box::new(Details {
+            name: name.to_owned(),
+            group: served.group.clone(),
+            kind: served.kind.clone(),
+            causes,
+        }));
+        status
+    }
+
+    /// The request makes no sense.
+    pub(super) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(400, "BadRequest", message)
+    }
+
+    /// Not allowed in this state.
+    pub(super) fn forbidden(served: &Served, name: &str, why: &str) -> Self {
+        Self::new(
+            403,
+            "Forbidden",
+            format!("{} \"{name}\" is forbidden: {why}", served.qualified()),
+        )
+        .about(served, name)
+    }
+
+    /// The verb is not offered here.
+    pub(super) fn method_not_allowed() -> Self {
+        Self::new(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method on the requested resource",
+        )
+    }
+
+    /// The body's type is not understood.
+    pub(super) fn unsupported_media_type(message: impl Into<String>) -> Self {
+        Self::new(415, "UnsupportedMediaType", message)
+    }
+
+    /// The history does not go back so far.
+    pub(super) fn expired(message: impl Into<String>) -> Self {
+        Self::new(410, "Expired", message)
+    }
+
+    /// Nothing to pass the request on to.
+    pub(super) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(503, "ServiceUnavailable", message)
+    }
+
+    /// What was asked for has not happened in time.
+    pub(super) fn timeout(message: impl Into<String>) -> Self {
+        Self::new(504, "Timeout", message)
+    }
+
+    /// The `kind: Status` object.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        let mut body = json!({
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.code,
+        });
+        if let Some(details) = &self.details {
+            let mut out = json!({});
+            for (key, value) in [
+                ("name", &details.name),
+                ("group", &details.group),
+                ("kind", &details.kind),
+            ] {
+                if !value.is_empty() {
+                    out[key] = json!(value);
+                }
+            }
+            if !details.causes.is_empty() {
+                out["causes"] = details
+                    .causes
+                    .iter()
+                    .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
+                    .collect();
+            }
+            body["details"] = out;
+        }
+        body
+    }
+}

@@ -1,0 +1,400 @@
+//! The rules of a create and of an update: metadata, status, generation, managed fields.
+
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
+
+use super::{
+    kinds::Served,
+    managed::{self, Author},
+    status::{Cause, Status},
+    store::{State, scope},
+};
+use crate::api::objects::{NAMESPACE, ObjectExt};
+
+/// Who writes, and how.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Writer {
+    /// Field manager.
+    pub(super) manager: String,
+    /// `status` or `scale`; none for the object itself.
+    pub(super) subresource: Option<&'static str>,
+    /// Everything but the commit.
+    pub(super) dry_run: bool,
+    /// Unknown fields are an error, not just dropped.
+    pub(super) strict: bool,
+    /// A PUT: the resourceVersion is required where the kind wants one.
+    pub(super) replace: bool,
+}
+
+impl Writer {
+    pub(super) fn of(manager: &str) -> Self {
+        Self {
+            manager: manager.to_owned(),
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn on(mut self, subresource: &'static str) -> Self {
+        self.subresource = Some(subresource);
+        self
+    }
+}
+
+/// The object that a create stores.
+pub(super) fn create(
+    state: &mut State,
+    served: &Served,
+    ns: &str,
+    mut object: Value,
+    writer: &Writer,
+    now: &str,
+) -> Result<Value, Status> {
+    identify(served, ns, &mut object)?;
+    name_it(served, &mut object)?;
+    let name = object.name().to_owned();
+    if served.namespaced {
+        check_namespace(state, served, object.namespace(), &name)?;
+    }
+    if !object.resource_version().is_empty() {
+        return Err(Status::bad_request(
+            "resourceVersion should not be set on objects to be created",
+        ));
+    }
+    if served.status {
+        remove(&mut object, "status");
+    }
+    let meta = metadata(&mut object);
+    for key in [
+        "selfLink",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "managedFields",
+    ] {
+        meta.remove(key);
+    }
+    meta.insert("uid".to_owned(), json!(Uuid::new_v4().to_string()));
+    meta.insert("creationTimestamp".to_owned(), json!(now));
+    if served.generation {
+        meta.insert("generation".to_owned(), json!(1));
+    }
+    if state
+        .object(&served.key(), scope(served, object.namespace()), &name)
+        .is_some()
+    {
+        return Err(Status::already_exists(served, &name));
+    }
+    let entries = attribute(served, &[], None, &object, writer, now);
+    set_managed(&mut object, entries);
+    Ok(object)
+}
+
+/// The object that an update stores; `None` when it changes nothing.
+pub(super) fn update(
+    _state: &State,
+    served: &Served,
+    old: &Value,
+    mut wanted: Value,
+    writer: &Writer,
+    now: &str,
+) -> Result<Option<Value>, Status> {
+    let name = old.name();
+    identify(served, old.namespace(), &mut wanted)?;
+    if wanted.name() != name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({}) does not match the name on the URL ({name})",
+            wanted.name()
+        )));
+    }
+    check_preconditions(served, old, &wanted, writer)?;
+    let mut new = match writer.subresource {
+        Some("status") => status_write(old, wanted),
+        _ => {
+            if served.status {
+                keep(old, &mut wanted, "status");
+            }
+            wanted
+        }
+    };
+    new["apiVersion"] = old["apiVersion"].clone();
+    restore_metadata(old, &mut new);
+    check_finalizers(served, old, &new)?;
+    if same(old, &new) {
+        return Ok(None);
+    }
+    if let Some(generation) = old.generation() {
+        let next = generation + i64::from(is_new_generation(served, old, &new));
+        new["metadata"]["generation"] = json!(next);
+    }
+    let entries = old.array_at("/metadata/managedFields");
+    let entries = attribute(served, entries, Some(old), &new, writer, now);
+    set_managed(&mut new, entries);
+    Ok(Some(new))
+}
+
+/// The managed fields after this write.
+fn attribute(
+    served: &Served,
+    entries: &[Value],
+    old: Option<&Value>,
+    new: &Value,
+    writer: &Writer,
+    now: &str,
+) -> Vec<Value> {
+    let author = Author {
+        manager: &writer.manager,
+        api_version: &served.api_version(),
+        subresource: writer.subresource,
+        time: now,
+        custom: served.custom.is_some(),
+    };
+    managed::after_update(entries, old, new, &author)
+}
+
+/// `apiVersion`, `kind` and namespace: filled in where absent, refused where they contradict the URL.
+fn identify(served: &Served, ns: &str, object: &mut Value) -> Result<(), Status> {
+    if !object.is_object() {
+        return Err(Status::bad_request(format!(
+            "the body of a {} must be a JSON object",
+            served.kind
+        )));
+    }
+    for (key, expected) in [
+        ("apiVersion", served.api_version()),
+        ("kind", served.kind.clone()),
+    ] {
+        let given = object[key].as_str().unwrap_or_default();
+        if !given.is_empty() && given != expected {
+            return Err(Status::bad_request(format!(
+                "the {key} in the data ({given}) does not match the expected {key} ({expected})"
+            )));
+        }
+        object[key] = json!(expected);
+    }
+    let meta = metadata(object);
+    if !served.namespaced {
+        meta.remove("namespace");
+        return Ok(());
+    }
+    let given = meta.get("namespace").and_then(Value::as_str).unwrap_or("");
+    if !given.is_empty() && given != ns {
+        return Err(Status::bad_request(format!(
+            "the namespace of the provided object does not match the namespace sent on the request ({given}, {ns})"
+        )));
+    }
+    if ns.is_empty() {
+        return Err(Status::bad_request(format!(
+            "an empty namespace may not be set on a {}",
+            served.kind
+        )));
+    }
+    meta.insert("namespace".to_owned(), json!(ns));
+    Ok(())
+}
+
+/// Makes up a name where only `generateName` is given.
+fn name_it(served: &Served, object: &mut Value) -> Result<(), Status> {
+    if !object.name().is_empty() {
+        return Ok(());
+    }
+    let Some(prefix) = object
+        .str_at("/metadata/generateName")
+        .filter(|p| !p.is_empty())
+    else {
+        let cause = Cause::required("metadata.name", "name or generateName is required");
+        return Err(Status::invalid(served, "", vec![cause]));
+    };
+    // 253 is the longest name; the suffix is kept whole.
+    let prefix: String = prefix.chars().take(248).collect();
+    object["metadata"]["name"] = json!(format!("{prefix}{}", suffix()));
+    Ok(())
+}
+
+/// Five characters that make no words, as Kubernetes appends them.
+fn suffix() -> String {
+    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+    Uuid::new_v4()
+        .as_bytes()
+        .iter()
+        .take(5)
+        .filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()))
+        .map(|letter| char::from(*letter))
+        .collect()
+}
+
+fn check_namespace(state: &State, served: &Served, ns: &str, name: &str) -> Result<(), Status> {
+    let namespaces = super::kinds::storage_key(NAMESPACE.group, NAMESPACE.plural);
+    match state.object(&namespaces, "", ns) {
+        None => match state.catalog.of(&NAMESPACE) {
+            Some(kind) => Err(Status::not_found(&kind, ns)),
+            None => Err(Status::unknown_resource()),
+        },
+        Some(namespace) if namespace.str_at("/metadata/deletionTimestamp").is_some() => {
+            Err(Status::forbidden(
+                served,
+                name,
+                &format!(
+                    "unable to create new content in namespace {ns} because it is being terminated"
+                ),
+            ))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// uid and resourceVersion that the writer names have to be the current ones.
+fn check_preconditions(
+    served: &Served,
+    old: &Value,
+    wanted: &Value,
+    writer: &Writer,
+) -> Result<(), Status> {
+    let name = old.name();
+    if !wanted.uid().is_empty() && wanted.uid() != old.uid() {
+        let why = format!(
+            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
+            wanted.uid(),
+            old.uid()
+        );
+        return Err(Status::conflict(served, name, &why));
+    }
+    let version = wanted.resource_version();
+    if version.is_empty() {
+        let wants_one = served.custom.is_some()
+            || matches!(served.kind.as_str(), "Lease" | "CustomResourceDefinition");
+        if writer.replace && wants_one {
+            let cause = Cause {
+                reason: "FieldValueInvalid",
+                message: "Invalid value: 0x0: must be specified for an update".to_owned(),
+                field: "metadata.resourceVersion".to_owned(),
+            };
+            return Err(Status::invalid(served, name, vec![cause]));
+        }
+        return Ok(());
+    }
+    if version == old.resource_version() {
+        Ok(())
+    } else {
+        Err(Status::stale(served, name))
+    }
+}
+
+/// What a write of the status subresource leaves: the old object with the new status.
+fn status_write(old: &Value, mut wanted: Value) -> Value {
+    let mut new = old.clone();
+    match wanted.get_mut("status").map(Value::take) {
+        Some(status) => new["status"] = status,
+        None => remove(&mut new, "status"),
+    }
+    new
+}
+
+/// The metadata that no writer changes.
+fn restore_metadata(old: &Value, new: &mut Value) {
+    let meta = metadata(new);
+    for key in [
+        "uid",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+        "generateName",
+        "resourceVersion",
+        "managedFields",
+        "selfLink",
+    ] {
+        match old["metadata"].get(key) {
+            Some(value) => meta.insert(key.to_owned(), value.clone()),
+            None => meta.remove(key),
+        };
+    }
+}
+
+fn check_finalizers(served: &Served, old: &Value, new: &Value) -> Result<(), Status> {
+    if old.str_at("/metadata/deletionTimestamp").is_none() {
+        return Ok(());
+    }
+    let before = old.array_at("/metadata/finalizers");
+    let added: Vec<&Value> = new
+        .array_at("/metadata/finalizers")
+        .iter()
+        .filter(|f| !before.contains(f))
+        .collect();
+    if added.is_empty() {
+        return Ok(());
+    }
+    let cause = Cause {
+        reason: "FieldValueForbidden",
+        message: format!(
+            "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+        ),
+        field: "metadata.finalizers".to_owned(),
+    };
+    Err(Status::invalid(served, old.name(), vec![cause]))
+}
+
+/// Equal in everything that a writer writes.
+fn same(old: &Value, new: &Value) -> bool {
+    // Both carry the old managedFields and resourceVersion by now.
+    old == new
+}
+
+/// Whether the change is one of the desired state: the spec, or for a Deployment also an annotation, or of a custom
+/// resource anything but metadata and a status that has a subresource. Verified against a real API server.
+fn is_new_generation(served: &Served, old: &Value, new: &Value) -> bool {
+    if served.custom.is_some() {
+        let differs = |key: &str| old.get(key) != new.get(key);
+        let keys = |o: &Value| -> Vec<String> {
+            o.as_object()
+                .map(|m| m.keys().cloned().collect())
+                .unwrap_or_default()
+        };
+        return keys(old)
+            .into_iter()
+            .chain(keys(new))
+            .filter(|key| key != "metadata" && !(served.status && key == "status"))
+            .any(|key| differs(&key));
+    }
+    if served.is("apps", "Deployment")
+        && old["metadata"].get("annotations") != new["metadata"].get("annotations")
+    {
+        return true;
+    }
+    if served.is("discovery.k8s.io", "EndpointSlice") {
+        return old.get("endpoints") != new.get("endpoints")
+            || old.get("ports") != new.get("ports");
+    }
+    old.get("spec") != new.get("spec")
+}
+
+/// `metadata` as a map, made if need be.
+pub(super) fn metadata(object: &mut Value) -> &mut Map<String, Value> {
+    if !object["metadata"].is_object() {
+        object["metadata"] = json!({});
+    }
+    object["metadata"]
+        .as_object_mut()
+        .expect("metadata must be the object that was just put there")
+}
+
+fn keep(old: &Value, new: &mut Value, key: &str) {
+    match old.get(key) {
+        Some(value) => new[key] = value.clone(),
+        None => remove(new, key),
+    }
+}
+
+fn remove(object: &mut Value, key: &str) {
+    if let Some(map) = object.as_object_mut() {
+        map.remove(key);
+    }
+}
+
+fn set_managed(object: &mut Value, entries: Vec<Value>) {
+    let meta = metadata(object);
+    if entries.is_empty() {
+        meta.remove("managedFields");
+    } else {
+        meta.insert("managedFields".to_owned(), Value::Array(entries));
+    }
+}
