@@ -11,3 +11,9 @@ pub mod server;
 pub mod status;
 pub mod store;
 mod write;
+
+// What lives in an embedded cluster.
+pub mod images;
+pub mod metrics;
+#[cfg(feature = "embedded-metrics")]
+mod promql;

@@ -1,0 +1,457 @@
+//! What the mesh and the MCP servers of an embedded cluster measure: counters in plain Rust, read into a time
+//! series store like a scrape does, and asked in PromQL.
+//!
+//! Names, labels and bucket bounds are Istio's (`istio_*`, istio.io/latest/docs/reference/config/metrics) and, for
+//! `mcp_*`, what our example manifests ask for.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use crate::decide::facts::Moment;
+
+/// Istio's bounds of request durations, in milliseconds.
+const ISTIO_BOUNDS: [(f64, &str); 19] = [
+    (0.5, "0.5"),
+    (1.0, "1"),
+    (5.0, "5"),
+    (10.0, "10"),
+    (25.0, "25"),
+    (50.0, "50"),
+    (100.0, "100"),
+    (250.0, "250"),
+    (500.0, "500"),
+    (1_000.0, "1000"),
+    (2_500.0, "2500"),
+    (5_000.0, "5000"),
+    (10_000.0, "10000"),
+    (30_000.0, "30000"),
+    (60_000.0, "60000"),
+    (300_000.0, "300000"),
+    (600_000.0, "600000"),
+    (1_800_000.0, "1800000"),
+    (3_600_000.0, "3600000"),
+];
+
+/// Bounds of the MCP servers' own histogram, in seconds, close together around two seconds.
+const MCP_BOUNDS: [(f64, &str); 14] = [
+    (0.01, "0.01"),
+    (0.05, "0.05"),
+    (0.1, "0.1"),
+    (0.25, "0.25"),
+    (0.5, "0.5"),
+    (1.0, "1"),
+    (1.5, "1.5"),
+    (1.75, "1.75"),
+    (2.0, "2"),
+    (2.25, "2.25"),
+    (2.5, "2.5"),
+    (3.0, "3"),
+    (5.0, "5"),
+    (10.0, "10"),
+];
+
+/// A counter that has not moved for so long is no longer scraped: its pods are gone.
+const FORGET_AFTER_MS: i64 = 300_000;
+
+/// Who answered a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// Namespace of the workload.
+    pub namespace: Arc<str>,
+    /// Name of the workload (the Deployment).
+    pub workload: Arc<str>,
+    /// Name of the pod.
+    pub pod: Arc<str>,
+    /// The pod's `pod-template-hash`.
+    pub version: Arc<str>,
+}
+
+/// One request, after its end.
+#[derive(Debug, Clone)]
+pub struct Hit<'a> {
+    /// When it arrived.
+    pub at: Moment,
+    /// The Service that its route named.
+    pub service: &'a Arc<str>,
+    /// Namespace of that Service.
+    pub namespace: &'a Arc<str>,
+    /// Who answered; `None` when the Service had no ready endpoint (503, flag `UH`).
+    pub server: Option<&'a Server>,
+    /// HTTP status.
+    pub code: u16,
+    /// Duration in milliseconds.
+    pub latency_ms: u32,
+}
+
+/// One scraped value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    /// Metric name.
+    pub name: &'static str,
+    /// Labels without the name.
+    pub labels: Vec<(&'static str, String)>,
+    /// The value.
+    pub value: f64,
+}
+
+/// Labels of one series of a query's result.
+pub type Labels = BTreeMap<String, String>;
+
+/// The result of a query, in the four shapes of Prometheus.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// A number.
+    Scalar(f64),
+    /// A text.
+    Text(String),
+    /// One value for each series.
+    Vector(Vec<(Labels, f64)>),
+    /// Values over time for each series.
+    Matrix(Vec<(Labels, Vec<(Moment, f64)>)>),
+}
+
+/// Why a query has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum QueryError {
+    /// The binary was built without the cargo feature `embedded-metrics`.
+    #[error(
+        "this binary was built without the cargo feature embedded-metrics: embedded clusters have no prometheus; build with default features"
+    )]
+    Disabled,
+    /// The query does not parse or does not type-check.
+    #[error("invalid parameter \"query\": {0}")]
+    Bad(String),
+    /// The query is valid and could not be evaluated.
+    #[error("{0}")]
+    Execution(String),
+}
+
+/// Size of what the history holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Held {
+    /// Stores, at most two.
+    pub stores: usize,
+    /// Series, summed over the stores.
+    pub series: usize,
+    /// Samples, summed over the stores.
+    pub samples: usize,
+}
+
+/// The metrics of one embedded cluster.
+#[derive(Debug)]
+pub struct Metrics {
+    counters: Mutex<Counters>,
+    #[cfg(feature = "embedded-metrics")]
+    history: Mutex<super::promql::History>,
+}
+
+impl Metrics {
+    /// Empty metrics of a cluster whose clock begins at `epoch`.
+    #[must_use]
+    pub fn new(epoch: Moment) -> Self {
+        Self {
+            counters: Mutex::new(Counters {
+                scraped_at: epoch,
+                ..Counters::default()
+            }),
+            #[cfg(feature = "embedded-metrics")]
+            history: Mutex::new(super::promql::History::new(epoch)),
+        }
+    }
+
+    /// Counts one request.
+    pub fn record(&self, hit: &Hit<'_>) {
+        lock(&self.counters).record(hit);
+    }
+
+    /// Reads all counters into the history, as of `now`.
+    pub fn scrape(&self, now: Moment) {
+        let readings = lock(&self.counters).read(now);
+        #[cfg(feature = "embedded-metrics")]
+        lock(&self.history).write(now, &readings);
+        #[cfg(not(feature = "embedded-metrics"))]
+        drop(readings);
+    }
+
+    /// Evaluates `query` at one moment.
+    ///
+    /// # Errors
+    /// When the query is wrong, cannot be evaluated, or this binary has no query engine.
+    #[cfg(feature = "embedded-metrics")]
+    pub fn instant(&self, query: &str, at: Moment) -> Result<Answer, QueryError> {
+        let storage = lock(&self.history).storage()?;
+        super::promql::instant(storage, query, at)
+    }
+
+    /// Evaluates `query` at one moment.
+    ///
+    /// # Errors
+    /// Always: this binary has no query engine.
+    #[cfg(not(feature = "embedded-metrics"))]
+    pub fn instant(&self, _query: &str, _at: Moment) -> Result<Answer, QueryError> {
+        Err(QueryError::Disabled)
+    }
+
+    /// Evaluates `query` from `start` to `end`, both included, each `step_ms` milliseconds.
+    ///
+    /// # Errors
+    /// When the query is wrong, cannot be evaluated, or this binary has no query engine.
+    #[cfg(feature = "embedded-metrics")]
+    pub fn range(
+        &self,
+        query: &str,
+        start: Moment,
+        end: Moment,
+        step_ms: i64,
+    ) -> Result<Answer, QueryError> {
+        let storage = lock(&self.history).storage()?;
+        super::promql::range(storage, query, start, end, step_ms)
+    }
+
+    /// Evaluates `query` over a range.
+    ///
+    /// # Errors
+    /// Always: this binary has no query engine.
+    #[cfg(not(feature = "embedded-metrics"))]
+    pub fn range(
+        &self,
+        _query: &str,
+        _start: Moment,
+        _end: Moment,
+        _step_ms: i64,
+    ) -> Result<Answer, QueryError> {
+        Err(QueryError::Disabled)
+    }
+
+    /// How much the history holds.
+    #[must_use]
+    pub fn held(&self) -> Held {
+        #[cfg(feature = "embedded-metrics")]
+        return lock(&self.history).held();
+        #[cfg(not(feature = "embedded-metrics"))]
+        Held::default()
+    }
+}
+
+/// A counter is right even after a panic elsewhere, so a poisoned lock is no reason to stop.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    routes: BTreeMap<RouteKey, Histogram<19>>,
+    pods: BTreeMap<PodKey, PodCounters>,
+    scraped_at: Moment,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct RouteKey {
+    service: Arc<str>,
+    namespace: Arc<str>,
+    workload: Option<(Arc<str>, Arc<str>)>,
+    code: u16,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct PodKey {
+    namespace: Arc<str>,
+    pod: Arc<str>,
+    workload: Arc<str>,
+    version: Arc<str>,
+}
+
+#[derive(Debug, Default)]
+struct PodCounters {
+    duration: Histogram<14>,
+    success: u64,
+    error: u64,
+    /// Milliseconds of work that arrived since the last scrape.
+    busy_ms: u64,
+}
+
+#[derive(Debug)]
+struct Histogram<const N: usize> {
+    /// Requests in each bucket alone; beyond the last bound only in `count`.
+    buckets: [u64; N],
+    count: u64,
+    sum: f64,
+    touched: Moment,
+}
+
+impl<const N: usize> Default for Histogram<N> {
+    fn default() -> Self {
+        Self {
+            buckets: [0; N],
+            count: 0,
+            sum: 0.0,
+            touched: Moment::default(),
+        }
+    }
+}
+
+impl<const N: usize> Histogram<N> {
+    fn add(&mut self, value: f64, at: Moment, bounds: &[(f64, &str); N]) {
+        let bound = bounds.iter().position(|(bound, _)| value <= *bound);
+        if let Some(bucket) = bound.and_then(|i| self.buckets.get_mut(i)) {
+            *bucket += 1;
+        }
+        self.count += 1;
+        self.sum += value;
+        self.touched = at;
+    }
+
+    fn read(
+        &self,
+        names: [&'static str; 3],
+        labels: &[(&'static str, String)],
+        bounds: &[(f64, &str); N],
+        out: &mut Vec<Reading>,
+    ) {
+        let [bucket, sum, count] = names;
+        let below = self
+            .buckets
+            .iter()
+            .zip(bounds)
+            .scan(0, |below, (n, (_, le))| {
+                *below += n;
+                Some((*below, *le))
+            });
+        for (below, le) in below.chain([(self.count, "+Inf")]) {
+            let mut labels = labels.to_vec();
+            labels.push(("le", le.to_owned()));
+            out.push(reading(bucket, labels, float(below)));
+        }
+        out.push(reading(sum, labels.to_vec(), self.sum));
+        out.push(reading(count, labels.to_vec(), float(self.count)));
+    }
+}
+
+impl Counters {
+    fn record(&mut self, hit: &Hit<'_>) {
+        let route = RouteKey {
+            service: Arc::clone(hit.service),
+            namespace: Arc::clone(hit.namespace),
+            workload: hit
+                .server
+                .map(|s| (Arc::clone(&s.workload), Arc::clone(&s.namespace))),
+            code: hit.code,
+        };
+        let latency = f64::from(hit.latency_ms);
+        self.routes
+            .entry(route)
+            .or_default()
+            .add(latency, hit.at, &ISTIO_BOUNDS);
+        let Some(server) = hit.server else { return };
+        let pod = self
+            .pods
+            .entry(PodKey {
+                namespace: Arc::clone(&server.namespace),
+                pod: Arc::clone(&server.pod),
+                workload: Arc::clone(&server.workload),
+                version: Arc::clone(&server.version),
+            })
+            .or_default();
+        pod.duration.add(latency / 1_000.0, hit.at, &MCP_BOUNDS);
+        pod.busy_ms += u64::from(hit.latency_ms);
+        if hit.code < 500 {
+            pod.success += 1;
+        } else {
+            pod.error += 1;
+        }
+    }
+
+    fn read(&mut self, now: Moment) -> Vec<Reading> {
+        let fresh = |touched: Moment| now.since(touched) < FORGET_AFTER_MS;
+        self.routes.retain(|_, route| fresh(route.touched));
+        self.pods.retain(|_, pod| fresh(pod.duration.touched));
+        let mut out = Vec::new();
+        for (key, route) in &self.routes {
+            read_route(key, route, &mut out);
+        }
+        let elapsed_ms = now.since(self.scraped_at).max(1);
+        self.scraped_at = now;
+        for (key, pod) in &mut self.pods {
+            read_pod(key, pod, elapsed_ms, &mut out);
+        }
+        out
+    }
+}
+
+fn read_route(key: &RouteKey, route: &Histogram<19>, out: &mut Vec<Reading>) {
+    let unknown: Arc<str> = Arc::from("unknown");
+    let (workload, namespace) = key
+        .workload
+        .as_ref()
+        .map_or((&unknown, &unknown), |(w, n)| (w, n));
+    // The server's sidecar reports what it answered; only the client's knows of a request that reached nobody.
+    let (reporter, flags) = if key.workload.is_some() {
+        ("destination", "-")
+    } else {
+        ("source", "UH")
+    };
+    let service = format!("{}.{}.svc.cluster.local", key.service, key.namespace);
+    let labels = vec![
+        ("reporter", reporter.to_owned()),
+        ("source_workload", "mcp-clients".to_owned()),
+        ("source_workload_namespace", "ai-clients".to_owned()),
+        ("destination_workload", workload.to_string()),
+        ("destination_workload_namespace", namespace.to_string()),
+        ("destination_service", service),
+        ("destination_service_name", key.service.to_string()),
+        ("destination_service_namespace", key.namespace.to_string()),
+        ("request_protocol", "http".to_owned()),
+        ("response_code", key.code.to_string()),
+        ("response_flags", flags.to_owned()),
+    ];
+    out.push(reading(
+        "istio_requests_total",
+        labels.clone(),
+        float(route.count),
+    ));
+    let names = [
+        "istio_request_duration_milliseconds_bucket",
+        "istio_request_duration_milliseconds_sum",
+        "istio_request_duration_milliseconds_count",
+    ];
+    route.read(names, &labels, &ISTIO_BOUNDS, out);
+}
+
+fn read_pod(key: &PodKey, pod: &mut PodCounters, elapsed_ms: i64, out: &mut Vec<Reading>) {
+    let labels = vec![
+        ("namespace", key.namespace.to_string()),
+        ("pod", key.pod.to_string()),
+        ("workload", key.workload.to_string()),
+        ("version", key.version.to_string()),
+    ];
+    for (status, count) in [("success", pod.success), ("error", pod.error)] {
+        let mut labels = labels.clone();
+        labels.push(("status", status.to_owned()));
+        out.push(reading("mcp_requests_total", labels, float(count)));
+    }
+    let names = [
+        "mcp_request_duration_seconds_bucket",
+        "mcp_request_duration_seconds_sum",
+        "mcp_request_duration_seconds_count",
+    ];
+    pod.duration.read(names, &labels, &MCP_BOUNDS, out);
+    // Little's law: requests in the house = work that arrived per unit of time.
+    let depth = float(std::mem::take(&mut pod.busy_ms)) / float(elapsed_ms.unsigned_abs());
+    out.push(reading("mcp_request_queue_depth", labels, depth));
+}
+
+fn reading(name: &'static str, labels: Vec<(&'static str, String)>, value: f64) -> Reading {
+    Reading {
+        name,
+        labels,
+        value,
+    }
+}
+
+/// Counts stay far below 2^53.
+#[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
+fn float(count: u64) -> f64 {
+    count as f64
+}

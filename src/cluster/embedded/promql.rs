@@ -1,0 +1,237 @@
+//! The query engine of the embedded clusters: `promql-parser` checks, `tsink` stores and evaluates.
+//!
+//! `tsink` frees nothing in memory while a store lives. So two stores live at a time, begun an hour apart, each
+//! holding every scrape for two hours; the older one, dropped whole at its end, always has the last hour complete.
+
+use std::sync::Arc;
+
+use promql_parser::parser::Expr;
+use tsink::{
+    DataPoint, Label, Row, Storage, StorageBuilder, TimestampPrecision,
+    promql::{Engine, PromqlError, PromqlValue},
+};
+
+use super::metrics::{Answer, Held, Labels, QueryError, Reading};
+use crate::decide::facts::Moment;
+
+/// How long one store is written to.
+const LIFE_MS: i64 = 2 * 3_600_000;
+
+/// The scrapes of the last one to two hours.
+pub(super) struct History {
+    /// Begun first: the one that is asked.
+    older: Store,
+    newer: Option<Store>,
+}
+
+struct Store {
+    since: Moment,
+    samples: usize,
+    /// `None` when the store could not be made, which every query then says.
+    storage: Option<Arc<dyn Storage>>,
+}
+
+impl std::fmt::Debug for History {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("History")
+            .field("held", &self.held())
+            .finish()
+    }
+}
+
+impl History {
+    pub(super) fn new(epoch: Moment) -> Self {
+        Self {
+            older: Store::new(epoch),
+            newer: None,
+        }
+    }
+
+    pub(super) fn write(&mut self, at: Moment, readings: &[Reading]) {
+        if at.since(self.older.since) >= LIFE_MS {
+            self.older = self.newer.take().unwrap_or_else(|| Store::new(at));
+        }
+        if self.newer.is_none() && at.since(self.older.since) >= LIFE_MS / 2 {
+            self.newer = Some(Store::new(at));
+        }
+        let rows: Vec<Row> = readings.iter().map(|reading| row(reading, at)).collect();
+        self.older.insert(&rows);
+        if let Some(newer) = &mut self.newer {
+            newer.insert(&rows);
+        }
+    }
+
+    pub(super) fn storage(&self) -> Result<Arc<dyn Storage>, QueryError> {
+        self.older.storage.clone().ok_or_else(|| {
+            QueryError::Execution("the embedded time series store could not be created".to_owned())
+        })
+    }
+
+    pub(super) fn held(&self) -> Held {
+        let mut held = Held::default();
+        for store in [Some(&self.older), self.newer.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            let series = store.storage.as_ref().and_then(|s| s.list_metrics().ok());
+            held.stores += 1;
+            held.samples += store.samples;
+            held.series += series.map_or(0, |s| s.len());
+        }
+        held
+    }
+}
+
+impl Store {
+    fn new(since: Moment) -> Self {
+        let storage = StorageBuilder::new()
+            .with_timestamp_precision(TimestampPrecision::Milliseconds)
+            .with_retention_enforced(false)
+            .with_wal_enabled(false)
+            .build()
+            .inspect_err(|error| tracing::error!(%error, "no embedded time series store"))
+            .ok();
+        Self {
+            since,
+            samples: 0,
+            storage,
+        }
+    }
+
+    fn insert(&mut self, rows: &[Row]) {
+        let Some(storage) = &self.storage else { return };
+        match storage.insert_rows(rows) {
+            Ok(()) => self.samples += rows.len(),
+            Err(error) => tracing::warn!(%error, "a scrape of an embedded cluster is lost"),
+        }
+    }
+}
+
+fn row(reading: &Reading, at: Moment) -> Row {
+    let labels = reading
+        .labels
+        .iter()
+        .map(|(name, value)| Label::new(*name, value.as_str()))
+        .collect();
+    Row::with_labels(reading.name, labels, DataPoint::new(at.0, reading.value))
+}
+
+pub(super) fn instant(
+    storage: Arc<dyn Storage>,
+    query: &str,
+    at: Moment,
+) -> Result<Answer, QueryError> {
+    let expr = check(query)?;
+    let value = Engine::with_precision(storage, TimestampPrecision::Milliseconds)
+        .instant_query(query, at.0)
+        .map_err(execution)?;
+    Ok(answer(value, keeps_name(&expr)))
+}
+
+pub(super) fn range(
+    storage: Arc<dyn Storage>,
+    query: &str,
+    start: Moment,
+    end: Moment,
+    step_ms: i64,
+) -> Result<Answer, QueryError> {
+    let expr = check(query)?;
+    let value = Engine::with_precision(storage, TimestampPrecision::Milliseconds)
+        .range_query(query, start.0, end.0, step_ms)
+        .map_err(execution)?;
+    Ok(answer(value, keeps_name(&expr)))
+}
+
+/// tsink takes queries that Prometheus refuses, so the stricter parser goes first.
+fn check(query: &str) -> Result<Expr, QueryError> {
+    let expr = promql_parser::parser::parse(query).map_err(QueryError::Bad)?;
+    if has_subquery(&expr) {
+        // tsink does not align their steps as Prometheus does: its values would be wrong.
+        return Err(QueryError::Execution(
+            "the embedded prometheus does not evaluate subqueries: use a plain range selector"
+                .to_owned(),
+        ));
+    }
+    Ok(expr)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "map_err hands it over")]
+fn execution(error: PromqlError) -> QueryError {
+    QueryError::Execution(error.to_string())
+}
+
+fn has_subquery(expr: &Expr) -> bool {
+    match expr {
+        Expr::Subquery(_) => true,
+        Expr::Aggregate(e) => has_subquery(&e.expr) || e.param.as_deref().is_some_and(has_subquery),
+        Expr::Unary(e) => has_subquery(&e.expr),
+        Expr::Binary(e) => has_subquery(&e.lhs) || has_subquery(&e.rhs),
+        Expr::Paren(e) => has_subquery(&e.expr),
+        Expr::Call(e) => e.args.args.iter().any(|arg| has_subquery(arg)),
+        Expr::NumberLiteral(_)
+        | Expr::StringLiteral(_)
+        | Expr::VectorSelector(_)
+        | Expr::MatrixSelector(_)
+        | Expr::Extension(_) => false,
+    }
+}
+
+/// Whether Prometheus leaves `__name__` in the result: tsink leaves it in after functions too.
+fn keeps_name(expr: &Expr) -> bool {
+    match expr {
+        Expr::VectorSelector(_) | Expr::MatrixSelector(_) => true,
+        Expr::Paren(e) => keeps_name(&e.expr),
+        Expr::Aggregate(e) => {
+            ["topk", "bottomk"].contains(&e.op.to_string().as_str()) && keeps_name(&e.expr)
+        }
+        Expr::Binary(e) => {
+            let filters = e.op.is_comparison_operator() && !e.return_bool();
+            (filters || e.op.is_set_operator()) && keeps_name(&e.lhs)
+        }
+        Expr::Call(e) => {
+            let kept = [
+                "last_over_time",
+                "sort",
+                "sort_desc",
+                "label_replace",
+                "label_join",
+            ];
+            kept.contains(&e.func.name) && e.args.args.first().is_some_and(|arg| keeps_name(arg))
+        }
+        Expr::Subquery(e) => keeps_name(&e.expr),
+        Expr::Unary(_) | Expr::NumberLiteral(_) | Expr::StringLiteral(_) | Expr::Extension(_) => {
+            false
+        }
+    }
+}
+
+fn answer(value: PromqlValue, keeps_name: bool) -> Answer {
+    match value {
+        PromqlValue::Scalar(value, _) => Answer::Scalar(value),
+        PromqlValue::String(text, _) => Answer::Text(text),
+        PromqlValue::InstantVector(samples) => Answer::Vector(
+            samples
+                .into_iter()
+                .map(|s| (labels(s.metric, s.labels, keeps_name), s.value))
+                .collect(),
+        ),
+        PromqlValue::RangeVector(series) => Answer::Matrix(
+            series
+                .into_iter()
+                .map(|s| {
+                    let points = s.samples.into_iter().map(|(at, v)| (Moment(at), v));
+                    (labels(s.metric, s.labels, keeps_name), points.collect())
+                })
+                .collect(),
+        ),
+    }
+}
+
+fn labels(metric: String, labels: Vec<Label>, keeps_name: bool) -> Labels {
+    let named = labels.into_iter().map(|l| (l.name, l.value));
+    let mut out: Labels = named.filter(|(name, _)| name != "__name__").collect();
+    if keeps_name && !metric.is_empty() {
+        out.insert("__name__".to_owned(), metric);
+    }
+    out
+}
