@@ -1,3 +1,7 @@
-//! The binary: parse, telemetry, run.
+//! The binary: everything is in [`canary_mcp::app`].
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    canary_mcp::app::run()
+}

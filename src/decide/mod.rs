@@ -242,7 +242,7 @@ impl Turn<'_> {
             n: next.n,
             revision: target.revision.clone(),
             template: next.template.clone(),
-            previous: self.promoted_pin(),
+            previous: self.state.promoted_pin(),
             started_at: self.seen.now,
             stage_at: self.seen.now,
             route_written_at: None,
@@ -260,23 +260,6 @@ impl Turn<'_> {
         act.next.evidence = state::Evidence::default();
         act.wait = Wait::Again;
         act
-    }
-
-    /// Name of the ControllerRevision of what the primary was promoted to.
-    fn promoted_pin(&self) -> Option<String> {
-        let run = self.state.run.as_ref()?;
-        match self.state.phase {
-            Phase::Initialized | Phase::Succeeded => Some(run.template.clone()),
-            Phase::Initializing
-            | Phase::Waiting
-            | Phase::Progressing
-            | Phase::WaitingPromotion
-            | Phase::Promoting
-            | Phase::Finalising
-            | Phase::Failed
-            | Phase::Terminating
-            | Phase::Terminated => run.previous.clone(),
-        }
     }
 
     /// What every stage after bootstrap keeps true, whatever a person or another tool changed.

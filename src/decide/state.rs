@@ -340,4 +340,22 @@ impl State {
             since: now,
         }
     }
+
+    /// Name of the ControllerRevision of what the primary was promoted to.
+    #[must_use]
+    pub fn promoted_pin(&self) -> Option<String> {
+        let run = self.run.as_ref()?;
+        match self.phase {
+            Phase::Initialized | Phase::Succeeded => Some(run.template.clone()),
+            Phase::Initializing
+            | Phase::Waiting
+            | Phase::Progressing
+            | Phase::WaitingPromotion
+            | Phase::Promoting
+            | Phase::Finalising
+            | Phase::Failed
+            | Phase::Terminating
+            | Phase::Terminated => run.previous.clone(),
+        }
+    }
 }

@@ -2,10 +2,28 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::future::join_all;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::view::{ClusterRow, RolloutRow, RolloutView};
+use super::{Settings, objects, rows};
+use crate::{
+    api::{
+        objects::{CANARY, EVENT, Object, ObjectExt, Objects},
+        view::{self, ClusterRow, RolloutRow, RolloutView},
+    },
+    cluster::{
+        Cluster, Error,
+        registry::{Entry, Registry},
+        watch::Scope,
+    },
+    outbound::http::Direct,
+};
+
+/// Name of the Lease.
+pub(super) const LEASE: &str = "canary-mcp";
+/// Longest that one cluster may hold up an answer over many.
+const PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// Names one Canary of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -143,64 +161,164 @@ pub struct Table {
 }
 
 /// Reads and wishes over all clusters that the registry knows. Cheap to clone.
-#[derive(Clone, Default)]
-pub struct Control {}
+#[derive(Clone)]
+pub struct Control {
+    pub(super) shared: Arc<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) registry: Registry,
+    pub(super) settings: Settings,
+    pub(super) direct: Direct,
+}
 
 impl Control {
+    /// The same with the engine on and off.
+    #[must_use]
+    pub fn new(registry: Registry, settings: Settings, direct: Direct) -> Self {
+        Self { shared: Arc::new(Inner { registry, settings, direct }) }
+    }
+
     /// Every cluster that `selector` (Kubernetes label-selector syntax) matches, the unreachable ones too, with the reason.
     ///
     /// # Errors
     /// `Invalid` when the selector cannot be parsed.
-    #[expect(clippy::unused_async, reason = "the skeleton")]
     pub async fn clusters(&self, selector: Option<&str>) -> Result<Vec<ClusterRow>, ControlError> {
-        let _ = selector;
-        Ok(Vec::new())
+        let registry = &self.shared.registry;
+        let entries = match selector {
+            Some(selector) => registry.select(selector).map_err(ControlError::Invalid)?,
+            None => registry.all().iter().collect(),
+        };
+        let rows = entries.into_iter().map(|entry| rows::row(&self.shared, entry));
+        Ok(join_all(rows).await)
     }
 
     /// One rollout in full, read now.
     ///
     /// # Errors
     /// `NotFound` names the clusters or Canaries that there are; `Unreachable` gives the cause.
-    #[expect(clippy::unused_async, reason = "the skeleton")]
     pub async fn view(&self, key: &Key) -> Result<Arc<RolloutView>, ControlError> {
-        Err(ControlError::NotFound(key.to_string()))
+        let cluster = self.cluster(&key.cluster)?;
+        self.read(&cluster, key).await.map(|objects| self.show(&cluster, &objects))
     }
 
     /// A table of all rollouts that match.
     ///
     /// # Errors
     /// `NotFound` when the filter names a cluster that there is not.
-    #[expect(clippy::unused_async, reason = "the skeleton")]
     pub async fn table(&self, filter: &Filter) -> Result<Table, ControlError> {
-        let _ = filter;
-        Ok(Table::default())
-    }
-
-    /// Sets the target's image and waits until the engine has begun the run (or has said why not), a few seconds at most.
-    ///
-    /// # Errors
-    /// `NotFound`, `Invalid` and `Unreachable` as everywhere; a wish that is not done for a reason of the rollout's own is `Ok` with
-    /// `Outcome::Refused`.
-    #[expect(clippy::unused_async, reason = "the skeleton")]
-    pub async fn start(&self, start: &Start) -> Result<Acted, ControlError> {
-        Err(ControlError::NotFound(start.key.to_string()))
-    }
-
-    /// Puts a request on the Canary and waits until it was acted on.
-    ///
-    /// # Errors
-    /// As [`Control::start`].
-    #[expect(clippy::unused_async, reason = "the skeleton")]
-    pub async fn wish(&self, wish: &Wish) -> Result<Acted, ControlError> {
-        Err(ControlError::NotFound(wish.key.to_string()))
+        if let Some(name) = &filter.cluster {
+            self.cluster(name)?;
+        }
+        let wanted = |entry: &&Entry| filter.cluster.as_ref().is_none_or(|name| *name == entry.name);
+        let entries = self.shared.registry.all().iter().filter(wanted);
+        let tables = join_all(entries.map(|entry| self.cluster_table(entry, filter))).await;
+        let mut all = Table::default();
+        for table in tables {
+            match table {
+                Ok(rows) => all.rows.extend(rows),
+                Err(reason) => all.unreachable.push(reason),
+            }
+        }
+        Ok(all)
     }
 
     /// Watches one rollout for the length of a call.
     ///
     /// # Errors
     /// As [`Control::view`].
-    #[expect(clippy::unused_async, reason = "the skeleton")]
     pub async fn follow(&self, key: &Key) -> Result<Follow, ControlError> {
-        Err(ControlError::NotFound(key.to_string()))
+        let cluster = self.cluster(&key.cluster)?;
+        let first = self.read(&cluster, key).await.map(|objects| self.show(&cluster, &objects))?;
+        let (sender, receiver) = tokio::sync::watch::channel(None);
+        let (control, key) = (self.clone(), key.clone());
+        let task = tokio::spawn(async move {
+            let watched = cluster.watch(&CANARY, scope(&key));
+            let mut changes = watched.subscribe();
+            watched.ready().await;
+            let mut last = Some(first);
+            loop {
+                changes.mark_unchanged();
+                if watched.get(&key.namespace, &key.name).is_none() {
+                    return;
+                }
+                if let Ok(objects) = control.read(&cluster, &key).await {
+                    last = Some(control.show(&cluster, &objects));
+                }
+                if sender.send(last.clone()).is_err() || changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(Follow { receiver, task })
     }
+
+    pub(super) fn cluster(&self, name: &str) -> Result<Cluster, ControlError> {
+        let known = self.shared.registry.all().iter().any(|entry| entry.name == name);
+        self.shared.registry.get(name).cloned().map_err(|why| {
+            let why = format!("cluster: {why}");
+            if known { ControlError::Unreachable(why) } else { ControlError::NotFound(why) }
+        })
+    }
+
+    /// The Canary with everything around it, its events and who leads.
+    pub(super) async fn read(&self, cluster: &Cluster, key: &Key) -> Result<Objects, ControlError> {
+        let fields = format!("regarding.kind=Canary,regarding.name={}", key.name);
+        let (objects, events, lease) = futures::join!(
+            objects::read(cluster, &key.namespace, &key.name),
+            cluster.list(&EVENT, Some(&key.namespace), None, Some(&fields)),
+            cluster.lease_view(&self.shared.settings.lease_namespace, LEASE),
+        );
+        let Some(mut objects) = objects.map_err(unreachable)? else { return Err(self.no_canary(cluster, key).await) };
+        // Events and the Lease only add to the picture; without the right to read them the rest is still true.
+        objects.events = events.unwrap_or_default();
+        objects.led_by = lease.ok().flatten().filter(|l| l.fresh).and_then(|l| l.holder);
+        Ok(objects)
+    }
+
+    pub(super) fn show(&self, cluster: &Cluster, objects: &Objects) -> Arc<RolloutView> {
+        Arc::new(view::view(objects, cluster.clock().now(), &self.shared.settings.parse))
+    }
+
+    async fn no_canary(&self, cluster: &Cluster, key: &Key) -> ControlError {
+        let there: Vec<String> = match cluster.list(&CANARY, None, None, None).await {
+            Ok(canaries) => canaries.iter().map(|c| format!("{}/{}", c.namespace(), c.name())).collect(),
+            Err(error) => return unreachable(error),
+        };
+        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        ControlError::NotFound(format!(
+            "name: cluster {} has no Canary {}/{}; its Canaries: {there}",
+            key.cluster, key.namespace, key.name
+        ))
+    }
+
+    async fn cluster_table(&self, entry: &Entry, filter: &Filter) -> Result<Vec<RolloutRow>, String> {
+        let named = |why: String| format!("{}: {why}", entry.name);
+        let cluster = entry.cluster.as_ref().map_err(|why| named(why.clone()))?;
+        let reads = async {
+            let canaries = cluster.list(&CANARY, filter.namespace.as_deref(), None, None).await?;
+            let wanted = |c: &Object| filter.name.as_deref().is_none_or(|n| n == c.name());
+            let around = canaries.into_iter().filter(wanted).map(|c| objects::read_around(cluster, c));
+            join_all(around).await.into_iter().collect::<Result<Vec<Objects>, Error>>()
+        };
+        let objects = match tokio::time::timeout(PATIENCE, reads).await {
+            Ok(objects) => objects.map_err(|error| named(error.report()))?,
+            Err(_) => return Err(named(format!("no answer within {PATIENCE:?}"))),
+        };
+        let now = cluster.clock().now();
+        Ok(objects.iter().map(|o| view::row(o, now)).collect())
+    }
+}
+
+/// Only this Canary.
+pub(super) fn scope(key: &Key) -> Scope {
+    Scope {
+        namespace: Some(key.namespace.clone()),
+        fields: Some(format!("metadata.name={}", key.name)),
+        ..Scope::default()
+    }
+}
+
+pub(super) fn unreachable(error: Error) -> ControlError {
+    ControlError::Unreachable(error.report())
 }

@@ -1,3 +1,70 @@
-//! One task for each active rollout, and what the tools call.
+//! One task for each Canary of a led cluster, and what the tools call.
 
+mod act;
+mod ask;
 pub mod control;
+mod lead;
+mod objects;
+mod rollout;
+mod rows;
+mod start;
+mod tell;
+mod verify;
+mod wish;
+mod world;
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{api::parse, cluster::Cluster, outbound::http::Direct, telemetry::Metrics};
+
+/// What the installation says, the same for every cluster.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Names this process in Leases: unique to it.
+    pub identity: String,
+    /// Namespace of the Leases.
+    pub lease_namespace: String,
+    /// Prometheus of every cluster whose Canaries name none (`--metrics-server`).
+    pub metrics_server: String,
+    /// Globs of hosts that manifests may name (`--allow-hosts`).
+    pub allow_hosts: Vec<String>,
+    /// What a Canary's own fields go before.
+    pub parse: parse::Settings,
+}
+
+/// What every rollout of this process shares.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) metrics: Metrics,
+    /// Calls to what is outside of the clusters.
+    pub(crate) direct: Direct,
+}
+
+/// The tasks that drive rollouts, one for each cluster that may be led.
+pub struct Engine {
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Engine {
+    /// Begins to lead every cluster that may be led.
+    #[must_use]
+    pub fn start(clusters: &[Cluster], settings: Settings, metrics: Metrics, direct: Direct) -> Self {
+        let shared = Arc::new(Shared { settings, metrics, direct });
+        let stop = CancellationToken::new();
+        let mut tasks = JoinSet::new();
+        for cluster in clusters.iter().filter(|c| c.may_lead()) {
+            tasks.spawn(lead::lead(shared.clone(), cluster.clone(), stop.clone()));
+        }
+        Self { stop, tasks }
+    }
+
+    /// Stops driving and gives the Leases back. Rollouts stay where they are; whoever leads next goes on.
+    pub async fn stop(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}

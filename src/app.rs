@@ -1,0 +1,234 @@
+//! The composition root: registry -> engine -> server, and a graceful end.
+
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::Parser;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    api::{crd, names, parse},
+    cli::Cli,
+    cluster::{
+        embedded::{
+            fleet::{Fleet, FleetOptions},
+            listener,
+        },
+        registry::{Registry, Sources},
+    },
+    config::{self, Config},
+    engine::{Engine, Settings, control::Control},
+    http,
+    mcp::{clients, schemas, server::McpServer},
+    outbound::http::Direct,
+    telemetry::{self, Metrics},
+};
+
+/// Where the embedded clusters listen for kubectl; taken already, any port will do.
+const EMBEDDED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8090);
+/// Exit code of a command line that cannot be carried out.
+const USAGE: u8 = 2;
+
+/// Why the process ends.
+#[derive(Debug, thiserror::Error)]
+enum Fatal {
+    #[error("cannot listen on {0}: {1}; give another address with --listen, port 0 picks one")]
+    Listen(SocketAddr, io::Error),
+    #[error("cannot write {0}: {1}")]
+    Write(PathBuf, io::Error),
+    #[error("{0}")]
+    Registry(#[from] crate::cluster::registry::RegistryError),
+    #[error("the embedded clusters cannot start: {0}")]
+    Fleet(String),
+    #[error("serving failed: {0}")]
+    Serve(io::Error),
+}
+
+/// Parses the command line and does what it says.
+#[must_use]
+pub fn run() -> ExitCode {
+    let config = match Config::parse(Cli::parse(), |name| std::env::var(name).ok()) {
+        Ok(config) => config,
+        Err(mistakes) => {
+            eprintln!("{mistakes}\n\nFor the manual, try --help.");
+            return ExitCode::from(USAGE);
+        }
+    };
+    if let Err(error) = telemetry::start_logs() {
+        eprintln!("cannot start the log: {error}");
+        return ExitCode::FAILURE;
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("cannot start: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(carry_out(config)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn carry_out(config: Config) -> Result<(), Fatal> {
+    match config {
+        Config::Serve(config) => serve(config).await,
+        Config::Cluster(config) => cluster(config).await,
+        Config::Crds => {
+            print!("{}", crd::yaml());
+            Ok(())
+        }
+        Config::Schemas { out: None } => {
+            println!("{}", schemas::print());
+            Ok(())
+        }
+        Config::Schemas { out: Some(out) } => schemas::write(&out).map_err(|error| Fatal::Write(out, error)),
+    }
+}
+
+async fn serve(config: config::Serve) -> Result<(), Fatal> {
+    let config::Serve {
+        listen,
+        embedded,
+        kubeconfig,
+        in_cluster,
+        lead,
+        engine,
+        mesh_provider,
+        metrics_server,
+        allowed_host,
+        allow_hosts,
+        lease_namespace,
+    } = config;
+    let listener = bind(listen).await?;
+    let stop = CancellationToken::new();
+    let fleet = match embedded {
+        Some(speed) => Some(EmbeddedFleet::start(speed, EMBEDDED, true, &stop).await?),
+        None => None,
+    };
+    let sources = Sources {
+        kubeconfigs: kubeconfig,
+        lead,
+        in_cluster,
+        embedded: fleet.as_ref().map(|f| f.fleet.specs()).unwrap_or_default(),
+    };
+    let registry = Registry::load(sources).await?;
+    let settings = Settings {
+        identity: identity(),
+        lease_namespace,
+        metrics_server,
+        allow_hosts,
+        parse: parse::Settings { mesh_provider: mesh_provider.clone() },
+    };
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), &mesh_provider);
+    let direct = Direct::new();
+    let clusters: Vec<_> = registry.all().iter().filter_map(|e| e.cluster.as_ref().ok().cloned()).collect();
+    let driving = engine.then(|| Engine::start(&clusters, settings.clone(), metrics.clone(), direct.clone()));
+    let draining = CancellationToken::new();
+    let server = McpServer::new(Control::new(registry, settings, direct), metrics.clone(), draining.clone());
+    let options = http::Options::new(allowed_host, Arc::new(|| true), metrics);
+    let address = listener.local_addr().map_err(Fatal::Serve)?;
+    print!("{}", welcome(address, fleet.as_ref()));
+    let ends = {
+        let draining = draining.clone();
+        async move {
+            asked_to_stop().await;
+            draining.cancel();
+        }
+    };
+    let served = http::serve(listener, http::router(server, options), ends).await;
+    if let Some(driving) = driving {
+        driving.stop().await;
+    }
+    stop.cancel();
+    served.map_err(Fatal::Serve)
+}
+
+async fn cluster(config: config::Fleet) -> Result<(), Fatal> {
+    let stop = CancellationToken::new();
+    let fleet = EmbeddedFleet::start(config.speed, config.listen, false, &stop).await?;
+    print!("{}", fleet.told());
+    asked_to_stop().await;
+    stop.cancel();
+    Ok(())
+}
+
+/// The embedded clusters with their listener and their kubeconfig file.
+struct EmbeddedFleet {
+    fleet: Fleet,
+    address: SocketAddr,
+    kubeconfig: PathBuf,
+}
+
+impl EmbeddedFleet {
+    async fn start(speed: u32, listen: SocketAddr, any_port: bool, stop: &CancellationToken) -> Result<Self, Fatal> {
+        let options = FleetOptions { speed: f64::from(speed), crds: crd::crds(), ..FleetOptions::default() };
+        let fleet = Fleet::start(options).map_err(|error| Fatal::Fleet(error.to_string()))?;
+        let listener = match bind(listen).await {
+            Err(_) if any_port => bind(SocketAddr::new(listen.ip(), 0)).await?,
+            other => other?,
+        };
+        let address = listener.local_addr().map_err(Fatal::Serve)?;
+        let kubeconfig = std::env::temp_dir().join(format!("canary-mcp-{}.kubeconfig", address.port()));
+        listener::write_private(&kubeconfig, &listener::kubeconfig(address))
+            .map_err(|error| Fatal::Write(kubeconfig.clone(), error))?;
+        let serving = listener::serve(listener, &fleet, stop.clone().cancelled_owned());
+        tokio::spawn(serving);
+        Ok(Self { fleet, address, kubeconfig })
+    }
+
+    fn told(&self) -> String {
+        format!(
+            "Embedded clusters prod-kr, prod-jp and staging at http://{}/clusters/NAME\n  export KUBECONFIG={}\n  kubectl -n ai-platform get canary,deploy,pods\n",
+            self.address,
+            self.kubeconfig.display()
+        )
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Fatal> {
+    TcpListener::bind(address).await.map_err(|error| Fatal::Listen(address, error))
+}
+
+/// Unique to this process: a name that a person recognises and a UUID that nobody else has.
+fn identity() -> String {
+    let host = std::env::var("HOSTNAME").ok().filter(|h| !h.is_empty()).unwrap_or_else(|| names::MANAGER.to_owned());
+    format!("{host}_{}", Uuid::new_v4())
+}
+
+/// Interrupt or termination.
+async fn asked_to_stop() {
+    let interrupt = tokio::signal::ctrl_c();
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::warn!(%error, "cannot listen for SIGTERM");
+            let _ = interrupt.await;
+            return;
+        }
+    };
+    tokio::select! {
+        _ = interrupt => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn welcome(address: SocketAddr, fleet: Option<&EmbeddedFleet>) -> String {
+    let url = format!("http://{address}/mcp");
+    let mut text = format!("canary-mcp serves MCP at {url}\n\n{}\n", clients::client_config(&url));
+    if let Some(fleet) = fleet {
+        text.push_str(&fleet.told());
+        text.push_str(
+            "\nThree things to ask your assistant:\n  \
+             \"Which clusters are there, and what runs on them?\"\n  \
+             \"Roll mcp-server out to registry.example/mcp-server:1.1.0 on prod-kr and follow it.\"\n  \
+             \"Now try registry.example/mcp-server:1.2.0-errors on staging. What happened?\"\n",
+        );
+    }
+    text
+}

@@ -1,0 +1,187 @@
+//! What the machine sees of the objects: [`seen`] turns raw JSON into facts.
+//!
+//! A fact of the form "is as we want it" asks the builder itself: a builder that has nothing to write is the definition of right.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{pin, routes::istio, scaler, services, workload};
+use crate::{
+    api::{
+        objects::{Object, ObjectExt, Objects},
+        parse,
+        revision::{pin_name, revision, run_id},
+    },
+    decide::{
+        facts::{Crash, Moment, NextRun, Seen, Workload},
+        plan::Plan,
+        state::State,
+    },
+};
+
+/// Restarts after which a container in `CrashLoopBackOff` counts as crashed.
+const CRASH_RESTARTS: i64 = 3;
+/// Restarts after which a container that cannot even be started counts as crashed.
+const START_FAILURES: i64 = 2;
+
+/// The facts of one Canary at one moment.
+#[must_use]
+pub fn seen(plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen {
+    let target = objects.target.as_ref();
+    let run = state.run.as_ref();
+    let pinned = run.and_then(|r| pin::pinned(objects, &r.template));
+    let previous = run.and_then(|r| r.previous.as_deref()).and_then(|name| pin::pinned(objects, name));
+    let primary_has = |template: Option<&Value>| {
+        matches!((template, &objects.primary), (Some(t), Some(p)) if workload::primary_has(p, t))
+    };
+    Seen {
+        now,
+        next_run: target.map(|t| next_run(plan, state, objects, t)),
+        target: target.map(|t| copy(t, objects, objects.canary_service.as_ref())),
+        primary: objects.primary.as_ref().map(|p| copy(p, objects, objects.primary_service.as_ref())),
+        target_equals_primary: primary_has(target.and_then(|t| t.pointer("/spec/template"))),
+        services_ready: services::roles_ready(plan, objects),
+        apex_on_primary: services::apex_on_primary(plan, objects),
+        route_ready: istio::ready(plan, objects),
+        weights: istio::read(plan, objects),
+        scaler_paused: scaler::paused(plan, objects),
+        primary_scaler_ready: plan.scaler.is_none() || objects.primary_scaler.is_some(),
+        primary_scaler_synced: scaler::sync_primary(plan, objects).is_empty(),
+        pinned: pinned.is_some(),
+        primary_has_run: primary_has(pinned),
+        primary_has_previous: primary_has(previous),
+        request: parse::request(&objects.canary).and_then(Result::ok),
+        target_writer: target.and_then(|t| template_writer(t)),
+    }
+}
+
+fn next_run(plan: &Plan, state: &State, objects: &Objects, target: &Value) -> NextRun {
+    let revision = revision(&target["spec"]["template"]);
+    let n = state.run.as_ref().map_or(0, |r| r.n + 1);
+    NextRun {
+        id: run_id(objects.canary.uid(), &revision, n),
+        n,
+        template: pin_name(&plan.name, &revision),
+    }
+}
+
+/// One workload copy. Its endpoints are read from pods; where pods are not watched (no rollout is active), from its status.
+fn copy(deployment: &Value, objects: &Objects, service: Option<&Object>) -> Workload {
+    let count = |pointer: &str| u32::try_from(deployment.int_at(pointer).unwrap_or(0)).unwrap_or(0);
+    let observed = deployment.int_at("/status/observedGeneration") >= deployment.generation();
+    let sets: Vec<&Object> = objects.replica_sets.iter().filter(|s| owned_by(s, deployment.uid())).collect();
+    let pods: Vec<&Object> = objects
+        .pods
+        .iter()
+        .filter(|p| sets.iter().any(|s| owned_by(p, s.uid())) && p.pointer("/metadata/deletionTimestamp").is_none())
+        .collect();
+    let unwatched = objects.pods.is_empty() && objects.replica_sets.is_empty();
+    let endpoints = if unwatched {
+        count("/status/readyReplicas")
+    } else {
+        let behind = pods.iter().filter(|p| is_ready(p) && selected(p, service)).count();
+        u32::try_from(behind).unwrap_or(u32::MAX)
+    };
+    let current = current_set(deployment, &sets);
+    let of_current = |p: &&&Object| observed && current.is_some_and(|uid| owned_by(p, uid));
+    Workload {
+        revision: revision(&deployment["spec"]["template"]),
+        desired: u32::try_from(deployment.int_at("/spec/replicas").unwrap_or(1)).unwrap_or(0),
+        updated: count("/status/updatedReplicas"),
+        replicas: count("/status/replicas"),
+        available: count("/status/availableReplicas"),
+        observed,
+        deadline_exceeded: condition(deployment, "Progressing")
+            .is_some_and(|c| c.str_at("/reason") == Some("ProgressDeadlineExceeded")),
+        endpoints,
+        crash: pods.iter().filter(of_current).find_map(|p| crash(p)),
+        trouble: pods.iter().find_map(|p| trouble(p)),
+    }
+}
+
+fn owned_by(object: &Value, uid: &str) -> bool {
+    object.array_at("/metadata/ownerReferences").iter().any(|o| o.str_at("/uid") == Some(uid))
+}
+
+/// uid of the ReplicaSet that runs the Deployment's current template: the one of its revision.
+fn current_set<'a>(deployment: &Value, sets: &[&'a Object]) -> Option<&'a str> {
+    const REVISION: &str = "deployment.kubernetes.io/revision";
+    let revision = deployment.annotation(REVISION)?;
+    sets.iter().find(|s| s.annotation(REVISION) == Some(revision)).map(|s| s.uid())
+}
+
+fn condition<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
+    object.array_at("/status/conditions").iter().find(|c| c.str_at("/type") == Some(name))
+}
+
+fn is_ready(pod: &Value) -> bool {
+    condition(pod, "Ready").is_some_and(|c| c.str_at("/status") == Some("True"))
+}
+
+/// The Service selects the pod; without a Service (before bootstrap) every ready pod of the copy counts.
+fn selected(pod: &Value, service: Option<&Object>) -> bool {
+    let Some(selector) = service.and_then(|s| s.pointer("/spec/selector")).and_then(Value::as_object) else {
+        return service.is_none();
+    };
+    selector.iter().all(|(key, value)| pod.label(key) == value.as_str())
+}
+
+fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
+    pod.array_at("/status/initContainerStatuses").iter().chain(pod.array_at("/status/containerStatuses"))
+}
+
+fn crash(pod: &Value) -> Option<Crash> {
+    containers(pod).find_map(|status| {
+        let restarts = status.int_at("/restartCount").unwrap_or(0);
+        let waiting = status.str_at("/state/waiting/reason").unwrap_or_default();
+        let ended = status.pointer("/lastState/terminated").or_else(|| status.pointer("/state/terminated"));
+        let last = ended.and_then(|t| t.str_at("/reason")).unwrap_or_default();
+        let looping = waiting == "CrashLoopBackOff" && restarts >= CRASH_RESTARTS;
+        let unstartable = (last == "StartError" || waiting == "CreateContainerError" || waiting == "RunContainerError")
+            && restarts >= START_FAILURES;
+        (looping || unstartable).then(|| Crash {
+            container: status.str_at("/name").unwrap_or_default().to_owned(),
+            restarts: u32::try_from(restarts).unwrap_or(0),
+            reason: ended.map_or_else(|| waiting.to_owned(), termination),
+        })
+    })
+}
+
+fn termination(ended: &Value) -> String {
+    let reason = ended.str_at("/reason").unwrap_or("Error");
+    let code = ended.int_at("/exitCode").unwrap_or(0);
+    match ended.str_at("/message").filter(|m| !m.is_empty()) {
+        Some(message) => format!("{reason} (exit code {code}): {message}"),
+        None => format!("{reason} (exit code {code})"),
+    }
+}
+
+fn trouble(pod: &Value) -> Option<String> {
+    let waiting = containers(pod).find_map(|status| {
+        let reason = status.str_at("/state/waiting/reason")?;
+        let idle = BTreeSet::from(["ContainerCreating", "PodInitializing"]);
+        (!idle.contains(reason)).then(|| {
+            let message = status.str_at("/state/waiting/message").unwrap_or_default();
+            format!("pod {}: {reason} {message}", pod.name()).trim_end().to_owned()
+        })
+    });
+    waiting.or_else(|| {
+        let scheduled = condition(pod, "PodScheduled")?;
+        (scheduled.str_at("/status") == Some("False")).then(|| {
+            let message = scheduled.str_at("/message").unwrap_or("not scheduled");
+            format!("pod {}: {message}", pod.name())
+        })
+    })
+}
+
+/// The manager that wrote the template last, by its managedFields entry.
+fn template_writer(target: &Value) -> Option<String> {
+    target
+        .array_at("/metadata/managedFields")
+        .iter()
+        .filter(|e| e.pointer("/fieldsV1/f:spec/f:template").is_some())
+        .max_by_key(|e| e.str_at("/time").unwrap_or_default().to_owned())
+        .and_then(|e| e.str_at("/manager"))
+        .map(str::to_owned)
+}

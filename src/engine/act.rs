@@ -1,0 +1,109 @@
+//! Effects carried out: effect -> builder -> one write after another, fenced, in the given order.
+
+use super::rollout::Ctx;
+use crate::{
+    api::objects::{Kind, Object, ObjectExt, Objects, Write},
+    build::{Stamp, pin, routes::istio, scaler, services, workload},
+    cluster::{Error, lease::Held},
+    decide::{
+        effect::{Copied, Effect},
+        plan::Plan,
+        state::State,
+    },
+};
+
+/// Carries out every effect. `state` is the one that the effects were decided from.
+pub(super) async fn apply_all(ctx: &Ctx, plan: &Plan, state: &State, effects: &[Effect]) -> Result<(), Error> {
+    for effect in effects {
+        // Each effect is built on what the one before it left.
+        let Some(objects) = ctx.snapshot() else { return Ok(()) };
+        for write in writes(plan, state, &objects, *effect, &stamp(ctx.held())) {
+            ctx.write(&write).await?;
+        }
+    }
+    Ok(())
+}
+
+fn stamp(held: &Held) -> Stamp {
+    Stamp { epoch: held.epoch().to_owned() }
+}
+
+fn writes(plan: &Plan, state: &State, objects: &Objects, effect: Effect, stamp: &Stamp) -> Vec<Write> {
+    let run = state.run.as_ref();
+    match effect {
+        Effect::Pin => run.map(|r| pin::pin(plan, objects, stamp, r)).unwrap_or_default(),
+        Effect::Services => services::roles(plan, objects, stamp),
+        Effect::CreatePrimary => create_primary(plan, state, objects, stamp),
+        Effect::CreatePrimaryScaler => scaler::create_primary(plan, objects, stamp),
+        Effect::Apex => services::apex(plan, objects, stamp),
+        Effect::Route => istio::ensure(plan, objects, stamp),
+        Effect::Weights(weights) => istio::set_weights(plan, objects, weights),
+        Effect::PauseScaler => scaler::pause(plan, objects),
+        Effect::ResumeScaler => scaler::resume(plan, objects),
+        Effect::ScaleUp => workload::scale_up(plan, objects),
+        Effect::ScaleToZero => workload::scale_to_zero(objects),
+        Effect::Primary(copied) => {
+            let pin = run.and_then(|r| match copied {
+                Copied::Promoted => Some(r.template.as_str()),
+                Copied::Previous => r.previous.as_deref(),
+            });
+            let template = pin.and_then(|name| pin::pinned(objects, name));
+            match (template, run) {
+                (Some(template), Some(run)) => workload::copy_template(objects, template, &run.id),
+                _ => Vec::new(),
+            }
+        }
+        Effect::SyncPrimaryScaler => scaler::sync_primary(plan, objects),
+    }
+}
+
+/// A primary is made from what is promoted, when a pin of that is kept; never from an edit that nobody analysed.
+fn create_primary(plan: &Plan, state: &State, objects: &Objects, stamp: &Stamp) -> Vec<Write> {
+    let run_id = state.run.as_ref().map_or("", |r| r.id.as_str());
+    let promoted = state.promoted_pin().and_then(|name| pin::pinned(objects, &name));
+    let (Some(template), Some(target)) = (promoted, &objects.target) else {
+        return workload::create_primary(plan, objects, stamp, run_id);
+    };
+    let mut source = target.as_ref().clone();
+    source["spec"]["template"] = template.clone();
+    let objects = Objects { target: Some(Object::new(source)), ..objects.clone() };
+    workload::create_primary(plan, &objects, stamp, run_id)
+}
+
+/// Sets the fence on every object of a running rollout: from then on any write of an older holder fails.
+pub(super) async fn stamp_all(ctx: &Ctx, objects: &Objects) -> Result<(), Error> {
+    let all = [
+        &objects.target,
+        &objects.primary,
+        &objects.apex,
+        &objects.primary_service,
+        &objects.canary_service,
+        &objects.virtual_service,
+        &objects.primary_rule,
+        &objects.canary_rule,
+        &objects.scaler,
+        &objects.primary_scaler,
+    ];
+    let canary = Some(objects.canary.clone());
+    for object in all.into_iter().chain([&canary]).flatten() {
+        if object.annotation(crate::api::names::EPOCH) != Some(ctx.held().epoch()) {
+            ctx.stamp(object).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The kind that an object says it is of, among those that we write.
+pub(super) fn kind_of(object: &Object) -> Option<Kind> {
+    use crate::api::objects as o;
+    let kinds = [
+        o::CANARY,
+        o::DEPLOYMENT,
+        o::SERVICE,
+        o::VIRTUAL_SERVICE,
+        o::DESTINATION_RULE,
+        o::SCALED_OBJECT,
+        o::CONTROLLER_REVISION,
+    ];
+    kinds.into_iter().find(|k| object.str_at("/kind") == Some(k.kind))
+}

@@ -1,0 +1,162 @@
+//! Leads one cluster while its Lease is held: watches it, and keeps a task for each of its Canaries.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use serde_json::Value;
+use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::{Shared, rollout::Rollout, tell::Teller, world::World};
+use crate::{
+    api::objects::{CUSTOM_RESOURCE_DEFINITION, Object, ObjectExt, Ref},
+    cluster::{
+        Cluster,
+        lease::{Held, LeaseKeeper, Standing},
+    },
+};
+
+/// Wait before a cluster is looked at again whose CRDs are missing or do not keep our fields, or that did not answer.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The CRD that must keep our status fields.
+const CRD: &str = "canaries.flagger.app";
+
+/// Leads the cluster until stopped: takes the Lease, drives while it is held, gives it back.
+pub(super) async fn lead(shared: Arc<Shared>, cluster: Cluster, stop: CancellationToken) {
+    let name = cluster.name().to_owned();
+    if !until(&stop, usable(&cluster)).await {
+        return;
+    }
+    let keeper = LeaseKeeper::start(&cluster, &shared.settings.identity, &shared.settings.lease_namespace);
+    let mut standing = keeper.watch();
+    loop {
+        let now = standing.borrow_and_update().clone();
+        match now {
+            Standing::Held(held) => {
+                tracing::info!(cluster = name, epoch = held.epoch(), "leading");
+                let term = drive(&shared, &cluster, &held);
+                tokio::select! {
+                    () = stop.cancelled() => break,
+                    () = lost(&mut standing, held.epoch()) => tracing::warn!(cluster = name, "no longer leading"),
+                    () = term => {}
+                }
+                continue;
+            }
+            Standing::Follower { holder } => tracing::info!(cluster = name, holder, "not leading"),
+            Standing::Refused(why) => tracing::warn!(cluster = name, "read-only: {why}"),
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            changed = standing.changed() => if changed.is_err() { break },
+        }
+    }
+    keeper.release().await;
+}
+
+/// Runs a future unless stopped before; whether it ended by itself.
+async fn until(stop: &CancellationToken, future: impl Future<Output = ()>) -> bool {
+    tokio::select! {
+        () = stop.cancelled() => false,
+        () = future => true,
+    }
+}
+
+/// Returns when the standing is no longer that of this term.
+async fn lost(standing: &mut tokio::sync::watch::Receiver<Standing>, epoch: &str) {
+    let other = |s: &Standing| !matches!(s, Standing::Held(h) if h.epoch() == epoch);
+    // A keeper that has ended holds nothing either.
+    let _ = standing.wait_for(other).await;
+}
+
+/// Waits until the cluster answers and its Canary CRD keeps our fields; without that nothing is written there.
+async fn usable(cluster: &Cluster) {
+    let mut said = None;
+    loop {
+        let of = Ref { kind: CUSTOM_RESOURCE_DEFINITION, namespace: String::new(), name: CRD.to_owned() };
+        let why = match cluster.get(&of).await {
+            Ok(Some(crd)) if keeps_our_fields(&crd) => return,
+            Ok(Some(_)) => format!("the installed {CRD} drops our status fields; run: canary-mcp crds | kubectl apply -f -"),
+            Ok(None) => format!("{CRD} is not installed; run: canary-mcp crds | kubectl apply -f -"),
+            Err(error) => error.report(),
+        };
+        if said.as_ref() != Some(&why) {
+            tracing::warn!(cluster = cluster.name(), "read-only: {why}");
+            said = Some(why);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The served schema has `status.run`, or prunes nothing.
+pub(super) fn keeps_our_fields(crd: &Value) -> bool {
+    crd.array_at("/spec/versions").iter().any(|version| {
+        let status = version.pointer("/schema/openAPIV3Schema/properties/status");
+        version.str_at("/name") == Some("v1beta1")
+            && status.is_some_and(|s| {
+                s.pointer("/properties/run").is_some() || s["x-kubernetes-preserve-unknown-fields"] == Value::Bool(true)
+            })
+    })
+}
+
+/// Watches the cluster and keeps one task for each Canary, until dropped.
+async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
+    let installed = loop {
+        match cluster.installed().await {
+            Ok(installed) => break installed,
+            Err(error) => tracing::warn!(cluster = cluster.name(), error = error.report(), "cannot see what is installed"),
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    };
+    let world = World::open(cluster, &installed).await;
+    let teller = Teller::start(cluster.clone());
+    let mut tasks = JoinSet::new();
+    let mut driven: BTreeMap<(String, String, String), AbortHandle> = BTreeMap::new();
+    let mut changes = world.subscribe();
+    loop {
+        changes.mark_unchanged();
+        let canaries = world.canaries();
+        let keys: BTreeSet<_> = canaries.iter().map(key).collect();
+        driven.retain(|key, task| {
+            let keep = keys.contains(key) && !task.is_finished();
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for canary in &canaries {
+            driven.entry(key(canary)).or_insert_with(|| {
+                let rollout = Rollout::new(shared.clone(), world.clone(), held.clone(), teller.clone(), canary);
+                tasks.spawn(rollout.run())
+            });
+        }
+        tell_counts(shared, cluster, &canaries);
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            // A task ends only when its Canary is gone, or by a panic; either way the list is looked at again.
+            Some(ended) = tasks.join_next() => if let Err(error) = ended && error.is_panic() {
+                tracing::error!(cluster = cluster.name(), "a rollout's task has panicked and is started again");
+                tokio::time::sleep(LOOK_AGAIN).await;
+            },
+        }
+    }
+}
+
+/// A Canary that was deleted and made again is another one.
+fn key(canary: &Object) -> (String, String, String) {
+    (canary.namespace().to_owned(), canary.name().to_owned(), canary.uid().to_owned())
+}
+
+fn tell_counts(shared: &Shared, cluster: &Cluster, canaries: &[Object]) {
+    let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
+    for canary in canaries {
+        *counts.entry(canary.namespace()).or_default() += 1;
+    }
+    for (namespace, count) in counts {
+        shared.metrics.canaries(cluster.name(), namespace, count);
+    }
+}
+

@@ -1,0 +1,395 @@
+//! One Canary of a led cluster: the trampoline around [`decide::step`].
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::watch;
+
+use super::{
+    Shared, act, ask,
+    tell::{Said, Teller, foreign_writer},
+    world::{Caches, World},
+};
+use crate::{
+    api::{
+        names,
+        objects::{Object, ObjectExt, Objects, Write},
+        parse::{self, Refusal},
+        status,
+    },
+    build,
+    cluster::{Cluster, Error, lease::Held},
+    telemetry::{Finished, Target},
+    decide::{
+        self, Act, Step, Wait,
+        effect::Tell,
+        facts::{Answers, Moment},
+        plan::Plan,
+        rules,
+        state::{Phase, Stage, State},
+    },
+};
+
+/// Consecutive steps without rest after which a tick gives way; the machine needs far fewer.
+const MOST_STEPS: usize = 64;
+/// Wait after a refused write, doubled up to [`LONGEST_RETRY`]; a change of the world wakes sooner.
+const RETRY: Duration = Duration::from_millis(500);
+/// Longest wait after refused writes.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
+
+/// What a rollout reads and writes through.
+pub(super) struct Ctx {
+    pub(super) shared: Arc<Shared>,
+    world: World,
+    close: Option<Caches>,
+    held: Held,
+    namespace: String,
+    name: String,
+}
+
+impl Ctx {
+    pub(super) fn cluster(&self) -> &Cluster {
+        self.world.cluster()
+    }
+
+    pub(super) fn held(&self) -> &Held {
+        &self.held
+    }
+
+    /// From the watches, never older than our own last write.
+    pub(super) fn snapshot(&self) -> Option<Objects> {
+        self.world.snapshot(&self.namespace, &self.name, self.close.as_ref())
+    }
+
+    /// One fenced write, taken into the caches.
+    pub(super) async fn write(&self, write: &Write) -> Result<(), Error> {
+        let object = self.cluster().write(write, Some(&self.held)).await?;
+        self.take(object);
+        Ok(())
+    }
+
+    /// Sets the fence on one object.
+    pub(super) async fn stamp(&self, object: &Object) -> Result<(), Error> {
+        let object = self.cluster().stamp(object, &self.held).await?;
+        self.take(object);
+        Ok(())
+    }
+
+    fn take(&self, object: Object) {
+        if let Some(kind) = act::kind_of(&object) {
+            self.world.put(self.close.as_ref(), &kind, object);
+        }
+    }
+}
+
+/// The task of one Canary. It sleeps while nothing changes.
+pub(super) struct Rollout {
+    ctx: Ctx,
+    teller: Teller,
+    said: Said,
+    /// The last spec that could be carried out: a run goes on by it when the spec is broken meanwhile.
+    plan: Option<Plan>,
+    /// resourceVersions of everything at the last tick.
+    fingerprint: u64,
+}
+
+impl Rollout {
+    pub(super) fn new(shared: Arc<Shared>, world: World, held: Held, teller: Teller, canary: &Object) -> Self {
+        let (namespace, name) = (canary.namespace().to_owned(), canary.name().to_owned());
+        let ctx = Ctx { shared, world, close: None, held, namespace, name };
+        Self { ctx, teller, said: Said::default(), plan: None, fingerprint: 0 }
+    }
+
+    /// Drives the Canary until it is gone or the Lease is lost.
+    pub(super) async fn run(mut self) {
+        let mut broad = self.ctx.world.subscribe();
+        let mut retry = RETRY;
+        loop {
+            broad.mark_unchanged();
+            let wait = match self.tick().await {
+                Ok(Some(wait)) => {
+                    retry = RETRY;
+                    wait
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    tracing::warn!(
+                        cluster = self.ctx.cluster().name(),
+                        canary.namespace = self.ctx.namespace,
+                        canary.name = self.ctx.name,
+                        error = error.report(),
+                        "a tick was not finished and will be repeated"
+                    );
+                    self.pause(&mut broad, retry).await;
+                    retry = (retry * 2).min(LONGEST_RETRY);
+                    continue;
+                }
+            };
+            self.sleep(&mut broad, wait).await;
+        }
+    }
+
+    /// Sleeps until the wait is over or an object of this Canary has changed.
+    async fn sleep(&mut self, broad: &mut watch::Receiver<u64>, wait: Wait) {
+        let clock = self.ctx.cluster().clock().clone();
+        let timer = async {
+            match wait {
+                Wait::Again => {}
+                Wait::Until(at) => clock.sleep_until(at).await,
+                Wait::Change => std::future::pending().await,
+            }
+        };
+        tokio::pin!(timer);
+        let mut close = self.ctx.close.as_ref().map(Caches::subscribe);
+        loop {
+            if self.changed() {
+                return;
+            }
+            let close_change = async {
+                match &mut close {
+                    Some(changes) => changes.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = &mut timer => return,
+                alive = broad.changed() => if alive.is_err() { return },
+                alive = close_change => if !alive { return },
+            }
+        }
+    }
+
+    async fn pause(&mut self, broad: &mut watch::Receiver<u64>, retry: Duration) {
+        tokio::select! {
+            () = tokio::time::sleep(retry) => {}
+            _ = broad.changed() => {}
+        }
+    }
+
+    /// Something of this Canary is no longer what the last tick saw.
+    fn changed(&mut self) -> bool {
+        let now = fingerprint(self.ctx.snapshot().as_ref());
+        std::mem::replace(&mut self.fingerprint, now) != now
+    }
+
+    /// Steps until the machine rests. `None`: the Canary is gone.
+    async fn tick(&mut self) -> Result<Option<Wait>, Error> {
+        let mut answers = Answers::default();
+        for _ in 0..MOST_STEPS {
+            let Some(objects) = self.ctx.snapshot() else { return Ok(None) };
+            self.fingerprint = fingerprint(Some(&objects));
+            let now = self.ctx.cluster().clock().now();
+            let state = status::state(&objects.canary, now);
+            if !self.may_drive(&objects.canary) {
+                return Ok(Some(Wait::Change));
+            }
+            if self.close_up(&state).await {
+                continue;
+            }
+            let plan = match self.accepted(&state, &objects).await? {
+                Some(plan) => plan,
+                None => return Ok(Some(Wait::Change)),
+            };
+            let seen = build::seen::seen(&plan, &state, &objects, now);
+            let act = match decide::step(&plan, &state, &seen, &answers) {
+                Step::Ask(question) => {
+                    match ask::answer(&self.ctx, &plan, &state, &objects, question, &answers).await {
+                        Some(answer) => answers.analysis = Some(answer),
+                        // Something came up while we asked: decide again, without the answer.
+                        None => answers = Answers::default(),
+                    }
+                    continue;
+                }
+                Step::Act(act) => act,
+            };
+            let broken = rules::broken(&plan, &state, &seen, &act);
+            if !broken.is_empty() {
+                return Ok(Some(self.freeze(&objects, &broken)));
+            }
+            let wait = act.wait;
+            self.carry_out(&plan, &state, &objects, act).await?;
+            match wait {
+                Wait::Again => {}
+                // A run is looked at once an interval whatever happens, so that its age is never stale.
+                Wait::Change if state.phase.running() => return Ok(Some(Wait::Until(now.plus(plan.interval)))),
+                Wait::Until(_) | Wait::Change => return Ok(Some(wait)),
+            }
+            answers = Answers::default();
+        }
+        Ok(Some(Wait::Until(self.ctx.cluster().clock().now().plus(1000))))
+    }
+
+    /// Effects, then one status write if anything is to be recorded, then the tells.
+    async fn carry_out(&mut self, plan: &Plan, state: &State, objects: &Objects, act: Act) -> Result<(), Error> {
+        let Act { effects, next, tell, wait: _ } = act;
+        if !effects.is_empty() || state.stage != Stage::Idle {
+            act::stamp_all(&self.ctx, objects).await?;
+        }
+        if !effects.is_empty() {
+            if self.ctx.close.is_none() {
+                self.ctx.close = Some(self.ctx.world.close_up(&self.ctx.namespace).await);
+            }
+            act::apply_all(&self.ctx, plan, state, &effects).await?;
+        }
+        if next != *state {
+            self.record(state, &next, plan).await?;
+        }
+        for tell in tell {
+            self.tell(&objects.canary, tell);
+        }
+        Ok(())
+    }
+
+    /// The one status write of a tick.
+    async fn record(&mut self, state: &State, next: &State, plan: &Plan) -> Result<(), Error> {
+        let Some(objects) = self.ctx.snapshot() else { return Ok(()) };
+        let now = self.ctx.cluster().clock().now();
+        let mut canary = objects.canary.as_ref().clone();
+        canary["status"] = status::status(next, &Self::extra(&objects, &[], now));
+        let written = self.ctx.cluster().put_status(&canary, &self.ctx.held).await?;
+        self.ctx.take(written);
+        self.measure(state, next, plan);
+        Ok(())
+    }
+
+    fn extra<'a>(objects: &'a Objects, refusals: &'a [Refusal], now: Moment) -> status::Extra<'a> {
+        status::Extra { canary: &objects.canary, now, kind: "Deployment", refusals }
+    }
+
+    /// Metrics of a status that was written.
+    fn measure(&self, state: &State, next: &State, plan: &Plan) {
+        let metrics = &self.ctx.shared.metrics;
+        let target = self.target(plan);
+        metrics.status(&target, next.phase);
+        metrics.canary_weight(&target, next.weight);
+        for check in &next.evidence.checks {
+            if let Some(value) = check.value {
+                metrics.analysis(&target, &check.name, value);
+            }
+        }
+        if state.phase != next.phase && matches!(next.phase, Phase::Succeeded | Phase::Failed) {
+            let skipped = next.run.as_ref().is_some_and(|r| r.skip.is_some());
+            metrics.finished(&target, Finished { success: next.phase == Phase::Succeeded, skipped });
+        }
+        let began = next.run.as_ref().filter(|_| next.phase.running()).map(|r| r.started_at);
+        let now = self.ctx.cluster().clock().now();
+        metrics.run_age(&target, began.map(|at| now.since(at) / 1000));
+    }
+
+    fn target(&self, plan: &Plan) -> Target {
+        Target {
+            name: plan.target.clone(),
+            namespace: plan.namespace.clone(),
+            cluster: self.ctx.cluster().name().to_owned(),
+        }
+    }
+
+    fn tell(&mut self, canary: &Object, tell: Tell) {
+        self.teller.send(self.ctx.cluster().name(), canary, tell);
+    }
+
+    /// Says something that is so for a while, once.
+    fn tell_once(&mut self, canary: &Object, message: String) {
+        if self.said.is_new(&message) {
+            self.tell(canary, Tell::warning(message));
+        }
+    }
+
+    /// A decision that breaks a rule is not carried out: the rollout stays as it is until something changes.
+    fn freeze(&mut self, objects: &Objects, broken: &[&str]) -> Wait {
+        let message = format!("Rollout frozen, the next step would break a rule: {}", broken.join("; "));
+        self.tell_once(&objects.canary, message);
+        Wait::Change
+    }
+
+    /// Another controller that writes this Canary's status stops us, unless we are told to take over.
+    fn may_drive(&mut self, canary: &Object) -> bool {
+        let Some(other) = foreign_writer(canary).map(str::to_owned) else { return true };
+        if canary.annotation(names::ADOPT) == Some("true") {
+            return true;
+        }
+        let message = format!(
+            "Not driven: the status was last written by {other}; stop it and set the annotation {}: \"true\" to take over",
+            names::ADOPT
+        );
+        self.tell_once(canary, message);
+        false
+    }
+
+    /// Opens the namespace's watches while there is something to do, and closes them afterwards. True when they were opened just now.
+    async fn close_up(&mut self, state: &State) -> bool {
+        let wanted = state.stage != Stage::Idle || state.weight > 0;
+        if wanted && self.ctx.close.is_none() {
+            self.ctx.close = Some(self.ctx.world.close_up(&self.ctx.namespace).await);
+            return true;
+        }
+        if !wanted {
+            self.ctx.close = None;
+        }
+        false
+    }
+
+    /// The plan, if the spec can be carried out; otherwise condition `Accepted=False` and one event for each generation.
+    async fn accepted(&mut self, state: &State, objects: &Objects) -> Result<Option<Plan>, Error> {
+        let refusals = match parse::plan(&objects.canary, &self.ctx.shared.settings.parse) {
+            Ok(plan) => {
+                let refusals = build::check::check(&plan, objects);
+                if refusals.is_empty() {
+                    self.plan = Some(plan.clone());
+                    self.refuse(objects, &[]).await?;
+                    return Ok(Some(plan));
+                }
+                refusals
+            }
+            Err(refusals) => refusals,
+        };
+        self.refuse(objects, &refusals).await?;
+        // A run that has begun goes on by the spec that it began with.
+        let running = state.phase.running();
+        Ok(if running { self.plan.clone() } else { None })
+    }
+
+    async fn refuse(&mut self, objects: &Objects, refusals: &[Refusal]) -> Result<(), Error> {
+        let now = self.ctx.cluster().clock().now();
+        let told = if refusals.is_empty() { !status::refusal_stands(&objects.canary) } else { status::refusal_told(&objects.canary) };
+        if told {
+            return Ok(());
+        }
+        let mut canary = objects.canary.as_ref().clone();
+        canary["status"] = status::refused(&Self::extra(objects, refusals, now));
+        let written = self.ctx.cluster().put_status(&canary, &self.ctx.held).await?;
+        self.ctx.take(written);
+        if !refusals.is_empty() {
+            let said: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+            self.tell(&objects.canary, Tell::warning(format!("Refused: {}", said.join("; "))));
+        }
+        Ok(())
+    }
+}
+
+/// A number that changes with any object of the snapshot.
+fn fingerprint(objects: Option<&Objects>) -> u64 {
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    let mut hasher = DefaultHasher::new();
+    let Some(o) = objects else { return 0 };
+    let single = [
+        &o.target,
+        &o.primary,
+        &o.apex,
+        &o.primary_service,
+        &o.canary_service,
+        &o.virtual_service,
+        &o.primary_rule,
+        &o.canary_rule,
+        &o.scaler,
+        &o.primary_scaler,
+    ];
+    o.canary.resource_version().hash(&mut hasher);
+    for object in single {
+        object.as_ref().map(|o| o.resource_version().to_owned()).hash(&mut hasher);
+    }
+    let many = o.templates.values().chain(&o.revisions).chain(&o.pods).chain(&o.replica_sets);
+    for object in many {
+        (object.uid(), object.resource_version()).hash(&mut hasher);
+    }
+    hasher.finish().max(1)
+}

@@ -1,0 +1,123 @@
+//! One row of `list_clusters`: everything about a cluster that one can find out in a moment.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use super::{ask, control::{Inner, LEASE}, lead};
+use crate::{
+    api::{
+        objects::{CANARY, CUSTOM_RESOURCE_DEFINITION, ObjectExt, Ref},
+        view::ClusterRow,
+    },
+    cluster::{Cluster, registry::Entry},
+};
+
+/// Longest that one cluster may take.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+/// Kubernetes 1.x below this is not supported.
+const OLDEST_MINOR: u32 = 23;
+/// API groups worth naming, and how.
+const GROUPS: [(&str, &str); 5] = [
+    ("flagger.app", "Flagger resources"),
+    ("networking.istio.io", "Istio"),
+    ("keda.sh", "KEDA"),
+    ("gateway.networking.k8s.io", "Gateway API"),
+    ("argoproj.io", "Argo"),
+];
+
+/// The row of one cluster; an unreachable one is a row with the reason.
+pub(super) async fn row(inner: &Inner, entry: &Entry) -> ClusterRow {
+    let mut row = ClusterRow {
+        name: entry.name.clone(),
+        labels: entry.labels.clone(),
+        reachable: false,
+        reason: None,
+        led_by: None,
+        version: None,
+        installed: Vec::new(),
+        prometheus: None,
+        canaries: BTreeMap::new(),
+    };
+    match &entry.cluster {
+        Err(why) => row.reason = Some(why.clone()),
+        Ok(cluster) => {
+            let filled = tokio::time::timeout(PATIENCE, fill(inner, cluster, &mut row)).await;
+            if filled.is_err() && !row.reachable {
+                row.reason = Some(format!("no answer within {PATIENCE:?}"));
+            }
+        }
+    }
+    row
+}
+
+async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
+    let crd = Ref { kind: CUSTOM_RESOURCE_DEFINITION, namespace: String::new(), name: "canaries.flagger.app".to_owned() };
+    let (version, installed, lease, crd, prometheus) = futures::join!(
+        cluster.version(),
+        cluster.installed(),
+        cluster.lease_view(&inner.settings.lease_namespace, LEASE),
+        cluster.get(&crd),
+        ask::online(cluster, &inner.settings, &inner.direct),
+    );
+    match version {
+        Ok(version) => {
+            row.reachable = true;
+            row.version = Some(with_age(version));
+        }
+        Err(error) => {
+            row.reason = Some(error.report());
+            return;
+        }
+    }
+    let installed = installed.unwrap_or_default();
+    let version_of = |group: &str| installed.iter().find(|(g, _)| g == group).map(|(_, v)| v.join(", "));
+    row.installed =
+        GROUPS.iter().filter_map(|(group, name)| Some(format!("{name} ({group} {})", version_of(group)?))).collect();
+    row.led_by = lease.ok().flatten().filter(|l| l.fresh).and_then(|l| l.holder);
+    row.prometheus = Some(match prometheus {
+        Ok(()) => "answers".to_owned(),
+        Err(why) => format!("does not answer from here: {why}"),
+    });
+    row.reason = match crd {
+        Ok(Some(crd)) if lead::keeps_our_fields(&crd) => None,
+        Ok(Some(_)) => Some("read-only: the installed Canary CRD drops our status fields; run: canary-mcp crds | kubectl apply -f -".to_owned()),
+        Ok(None) => Some("no Canary CRD; run: canary-mcp crds | kubectl apply -f -".to_owned()),
+        Err(_) => None,
+    };
+    if version_of("flagger.app").is_some() {
+        count(cluster, row).await;
+    }
+    if row.reason.is_none() && row.led_by.is_none() {
+        row.reason = Some(format!("nobody leads; start `canary-mcp serve` with --lead {}", row.name));
+    }
+}
+
+async fn count(cluster: &Cluster, row: &mut ClusterRow) {
+    for canary in cluster.list(&CANARY, None, None, None).await.unwrap_or_default() {
+        let phase = canary.str_at("/status/phase").unwrap_or("New").to_owned();
+        *row.canaries.entry(phase).or_default() += 1;
+    }
+}
+
+/// `v1.22.3` -> `v1.22.3 (too old for canary-mcp: 1.23 or newer is supported)`.
+fn with_age(version: String) -> String {
+    let minor: Option<u32> = version.trim_start_matches('v').split('.').nth(1).and_then(|m| m.parse().ok());
+    match minor {
+        Some(minor) if minor < OLDEST_MINOR && version.trim_start_matches('v').starts_with("1.") => {
+            format!("{version} (too old for canary-mcp: 1.{OLDEST_MINOR} or newer is supported)")
+        }
+        _ => version,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::with_age;
+
+    #[test]
+    fn old_versions_are_told() {
+        assert_eq!(with_age("v1.33.1".into()), "v1.33.1");
+        assert_eq!(with_age("v1.23.0".into()), "v1.23.0");
+        assert_eq!(with_age("v1.20.2".into()), "v1.20.2 (too old for canary-mcp: 1.23 or newer is supported)");
+        assert_eq!(with_age("v2.1.0".into()), "v2.1.0");
+    }
+}

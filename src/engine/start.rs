@@ -1,0 +1,178 @@
+//! `start_canary`: sets the target's image and sees the run begin.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::{
+    control::{Acted, Control, ControlError, Key, Start, unreachable},
+    objects,
+    verify::{until, write_failed},
+};
+use crate::{
+    api::{
+        objects::{DEPLOYMENT, Object, ObjectExt, Objects, Ref, Write},
+        parse,
+        revision::revision,
+        status,
+    },
+    build::{check, git, manifest},
+    cluster::Cluster,
+    decide::state::{Phase, State},
+};
+
+/// How long the engine may take to begin a run before the answer is "unconfirmed".
+const PATIENCE: Duration = Duration::from_secs(15);
+const CONTAINERS: &str = "/spec/template/spec/containers";
+
+impl Control {
+    /// Sets the target's image and waits until the engine has begun the run (or has said why not), a few seconds at most.
+    ///
+    /// # Errors
+    /// `NotFound`, `Invalid` and `Unreachable` as everywhere; a wish that is not done for a reason of the rollout's own is `Ok` with
+    /// `Outcome::Refused`.
+    pub async fn start(&self, start: &Start) -> Result<Acted, ControlError> {
+        let key = &start.key;
+        let cluster = self.cluster(&key.cluster)?;
+        let Some(objects) = objects::read(&cluster, &key.namespace, &key.name).await.map_err(unreachable)? else {
+            return without_canary(&cluster, key).await;
+        };
+        let acted = match self.may_start(&cluster, start, &objects).await? {
+            Ok(write) => set_image(&cluster, key, &write).await,
+            Err(acted) => acted,
+        };
+        Ok(self.seen(key, acted).await)
+    }
+
+    /// The write that starts the run, or why there is none.
+    async fn may_start(&self, cluster: &Cluster, start: &Start, objects: &Objects) -> Result<Result<Write, Acted>, ControlError> {
+        let refused = |why: String| Ok(Err(Acted::refused(why)));
+        let plan = match parse::plan(&objects.canary, &self.shared.settings.parse) {
+            Ok(plan) => plan,
+            Err(refusals) => return refused(joined(&refusals)),
+        };
+        let refusals = check::check(&plan, objects);
+        if !refusals.is_empty() {
+            return refused(joined(&refusals));
+        }
+        let Some(target) = &objects.target else {
+            return refused(format!("there is no Deployment {}/{}; create it first", plan.namespace, plan.target));
+        };
+        let (index, old) = container(target, start.container.as_deref())?;
+        if plan.suspend {
+            return refused("the Canary is suspended (spec.suspend); set it to false first".to_owned());
+        }
+        if let Some(owner) = git::git_owner(target) {
+            return refused(format!(
+                "Deployment {}/{} is owned by {owner}; change the image of container {} to {} in git, the rollout begins when that is synced",
+                plan.namespace,
+                plan.target,
+                target.str_at(&format!("{CONTAINERS}/{index}/name")).unwrap_or_default(),
+                start.image
+            ));
+        }
+        let live = revision(&target["spec"]["template"]);
+        if let Some(expected) = &start.expect_revision
+            && !live.trim_start_matches("v1-").starts_with(expected.trim_start_matches("v1-"))
+        {
+            return refused(format!("the target's revision is {live}, not {expected}; call get_status and decide again"));
+        }
+        let state = status::state(&objects.canary, cluster.clock().now());
+        if let Some(acted) = standing(&state, &live, old == start.image, &start.image) {
+            return Ok(Err(acted));
+        }
+        if let Some(why) = self.leaderless(cluster).await? {
+            return refused(format!("{why}, then call start_canary again"));
+        }
+        let path = format!("{CONTAINERS}/{index}/image");
+        let ops = vec![
+            json!({"op": "test", "path": path, "value": old}),
+            json!({"op": "replace", "path": path, "value": start.image}),
+        ];
+        Ok(Ok(Write::Patch { from: target.clone(), ops }))
+    }
+}
+
+/// What the recorded state says about starting a run.
+fn standing(state: &State, live: &str, same_image: bool, image: &str) -> Option<Acted> {
+    if state.phase == Phase::Failed && state.weight > 0 {
+        let why = state.run.as_ref().and_then(|r| r.reason.clone()).unwrap_or_default();
+        return Some(Acted::refused(format!(
+            "the last rollback left all traffic on the canary ({why}); repair the primary first, traffic then returns by itself"
+        )));
+    }
+    if state.phase == Phase::Initializing {
+        return Some(Acted::refused("the Canary is still being initialized; call get_status until its phase is Initialized"));
+    }
+    if !same_image {
+        return None;
+    }
+    if state.phase.running() {
+        return Some(Acted::already(format!("a run of {image} is going on")));
+    }
+    if state.last_promoted.as_deref() == Some(live) {
+        return Some(Acted::already(format!("{image} is what is live")));
+    }
+    (state.phase == Phase::Failed && state.last_applied.as_deref() == Some(live)).then(|| {
+        let why = state.run.as_ref().and_then(|r| r.reason.clone()).unwrap_or_default();
+        Acted::refused(format!("{image} was rolled back ({why}); build a new image, or put the live one back before trying this one again"))
+    })
+}
+
+async fn set_image(cluster: &Cluster, key: &Key, write: &Write) -> Acted {
+    let written = match cluster.write(write, None).await {
+        Ok(written) => written,
+        Err(error) => return write_failed(&error),
+    };
+    let wanted = revision(&written["spec"]["template"]);
+    let begun = |canary: &Value| canary.str_at("/status/lastAppliedSpec") == Some(wanted.as_str());
+    match until(cluster, key, PATIENCE, begun).await {
+        Some(_) => Acted::applied("the image is set and the engine has taken the revision up"),
+        None => Acted::unconfirmed(format!(
+            "the image is set, but the engine has not begun within {} s; call get_status to see why",
+            PATIENCE.as_secs()
+        )),
+    }
+}
+
+/// The container to change and its image.
+fn container(target: &Object, name: Option<&str>) -> Result<(usize, String), ControlError> {
+    let containers = target.array_at(CONTAINERS);
+    let names: Vec<&str> = containers.iter().filter_map(|c| c.str_at("/name")).collect();
+    let index = match name {
+        Some(name) => names.iter().position(|n| *n == name),
+        None => (containers.len() == 1).then_some(0),
+    };
+    let Some(index) = index else {
+        let problem = match name {
+            Some(name) => format!("there is no container {name}"),
+            None => "the Deployment has several containers".to_owned(),
+        };
+        return Err(ControlError::Invalid(format!("container: {problem}; name one of: {}", names.join(", "))));
+    };
+    let image = containers[index].str_at("/image").unwrap_or_default().to_owned();
+    Ok((index, image))
+}
+
+fn joined(refusals: &[parse::Refusal]) -> String {
+    let said: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    format!("the Canary cannot be carried out: {}", said.join("; "))
+}
+
+/// A Deployment without a Canary gets a Canary for it; no Deployment either is not found.
+async fn without_canary(cluster: &Cluster, key: &Key) -> Result<Acted, ControlError> {
+    let of = Ref { kind: DEPLOYMENT, namespace: key.namespace.clone(), name: key.name.clone() };
+    let Some(deployment) = cluster.get(&of).await.map_err(unreachable)? else {
+        return Err(ControlError::NotFound(format!(
+            "name: cluster {} has neither a Canary nor a Deployment {}/{}; call get_status without a name to see the Canaries",
+            key.cluster, key.namespace, key.name
+        )));
+    };
+    let around = objects::around_deployment(cluster, &key.namespace, &key.name).await;
+    let manifest = manifest::manifest_for(&deployment, &around);
+    Ok(Acted::refused(format!(
+        "Deployment {}/{} has no Canary; nothing was changed. Apply this one with `kubectl apply -f -`, wait until its phase is Initialized, \
+         then call start_canary again:\n{manifest}",
+        key.namespace, key.name
+    )))
+}

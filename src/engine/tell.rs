@@ -1,0 +1,79 @@
+//! What people are told: Kubernetes events and log lines, queued, bounded, never awaited by a tick.
+
+use std::collections::VecDeque;
+
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::{api::objects::{Object, ObjectExt}, cluster::Cluster, decide::effect::Tell};
+
+/// Events that may wait to be sent; more than that are dropped, the log still has them.
+const QUEUE: usize = 256;
+/// Messages remembered to leave repeats out.
+const REMEMBERED: usize = 8;
+/// Flagger: every event has this reason.
+const REASON: &str = "Synced";
+
+/// The queue of one cluster. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Teller {
+    queue: mpsc::Sender<(Object, Tell)>,
+}
+
+impl Teller {
+    /// Starts the task that sends; it ends with the last clone.
+    pub(super) fn start(cluster: Cluster) -> Self {
+        let (queue, mut waiting) = mpsc::channel::<(Object, Tell)>(QUEUE);
+        tokio::spawn(async move {
+            while let Some((canary, tell)) = waiting.recv().await {
+                if let Err(error) = cluster.event(&canary, tell.warning, REASON, &tell.message).await {
+                    tracing::warn!(cluster = cluster.name(), error = error.report(), "unable to write an event");
+                }
+            }
+        });
+        Self { queue }
+    }
+
+    /// Logs the sentence and queues the event.
+    pub(super) fn send(&self, cluster: &str, canary: &Object, tell: Tell) {
+        let (namespace, name) = (canary.namespace(), canary.name());
+        if tell.warning {
+            tracing::warn!(cluster, canary.namespace = namespace, canary.name = name, "{}", tell.message);
+        } else {
+            tracing::info!(cluster, canary.namespace = namespace, canary.name = name, "{}", tell.message);
+        }
+        if self.queue.try_send((canary.clone(), tell)).is_err() {
+            tracing::warn!(cluster, canary.namespace = namespace, canary.name = name, "event dropped: the queue is full");
+        }
+    }
+}
+
+/// Leaves out what was said already and is still so.
+#[derive(Default)]
+pub(super) struct Said {
+    last: VecDeque<String>,
+}
+
+impl Said {
+    /// The message is news.
+    pub(super) fn is_new(&mut self, message: &str) -> bool {
+        if self.last.iter().any(|m| m == message) {
+            return false;
+        }
+        if self.last.len() == REMEMBERED {
+            self.last.pop_front();
+        }
+        self.last.push_back(message.to_owned());
+        true
+    }
+}
+
+/// Who wrote the status last, if it was not us.
+pub(super) fn foreign_writer(canary: &Value) -> Option<&str> {
+    let last = canary
+        .array_at("/metadata/managedFields")
+        .iter()
+        .filter(|e| e.str_at("/subresource") == Some("status"))
+        .max_by_key(|e| e.str_at("/time").unwrap_or_default())?;
+    last.str_at("/manager").filter(|m| *m != crate::api::names::MANAGER)
+}

@@ -1,0 +1,85 @@
+//! Writes of the tools, each verified: precondition, the change, read back until it is seen to be acted on.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::control::{Acted, Control, ControlError, Key, LEASE, Outcome, scope, unreachable};
+use crate::{
+    api::objects::{CANARY, Object},
+    cluster::{Cluster, Error, ErrorKind},
+};
+
+impl Acted {
+    pub(super) fn refused(reason: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Refused, reason: reason.into(), view: None }
+    }
+
+    pub(super) fn already(reason: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Already, reason: reason.into(), view: None }
+    }
+
+    pub(super) fn applied(reason: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Applied, reason: reason.into(), view: None }
+    }
+
+    pub(super) fn unconfirmed(reason: impl Into<String>) -> Self {
+        Self { outcome: Outcome::Unconfirmed, reason: reason.into(), view: None }
+    }
+}
+
+impl Control {
+    /// Adds the rollout as it is now.
+    pub(super) async fn seen(&self, key: &Key, mut acted: Acted) -> Acted {
+        acted.view = self.view(key).await.ok();
+        acted
+    }
+
+    /// Why nothing would act on a wish in this cluster, if nothing would: no fresh Lease.
+    pub(super) async fn leaderless(&self, cluster: &Cluster) -> Result<Option<String>, ControlError> {
+        let namespace = &self.shared.settings.lease_namespace;
+        let lease = cluster.lease_view(namespace, LEASE).await.map_err(unreachable)?;
+        let start = format!("start `canary-mcp serve` with --lead {}", cluster.name());
+        Ok(match lease {
+            Some(lease) if lease.fresh => None,
+            Some(lease) => {
+                let since = crate::api::time::rfc3339(lease.renewed);
+                let holder = lease.holder.unwrap_or_else(|| "its last holder".to_owned());
+                Some(format!("nobody leads cluster {} ({holder} was last seen {since}); {start}", cluster.name()))
+            }
+            None => Some(format!("nobody has ever led cluster {}; {start}", cluster.name())),
+        })
+    }
+}
+
+/// A refused or lost write, as an outcome.
+pub(super) fn write_failed(error: &Error) -> Acted {
+    match error.kind() {
+        ErrorKind::Unconfirmed => Acted::unconfirmed(format!("{}; call get_status to see what became of it", error.report())),
+        ErrorKind::Conflict => Acted::refused(format!("{}; call get_status and try again", error.report())),
+        ErrorKind::NotFound
+        | ErrorKind::AlreadyExists
+        | ErrorKind::Forbidden
+        | ErrorKind::LeaseLost
+        | ErrorKind::Unreachable
+        | ErrorKind::Rejected => Acted::refused(error.report()),
+    }
+}
+
+/// Watches the Canary until `done` or until patience ends; the Canary as it then is.
+pub(super) async fn until(cluster: &Cluster, key: &Key, patience: Duration, done: impl Fn(&Value) -> bool) -> Option<Object> {
+    let watched = cluster.watch(&CANARY, scope(key));
+    let mut changes = watched.subscribe();
+    let wait = async {
+        watched.ready().await;
+        loop {
+            changes.mark_unchanged();
+            let canary = watched.get(&key.namespace, &key.name)?;
+            if done(&canary) {
+                return Some(canary);
+            }
+            changes.changed().await.ok()?;
+        }
+    };
+    tokio::time::timeout(patience, wait).await.ok().flatten()
+}

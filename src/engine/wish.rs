@@ -1,0 +1,145 @@
+//! `promote` and `rollback`: a request on the Canary, and what became of it.
+
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{
+    control::{Acted, Control, ControlError, Wish},
+    verify::{until, write_failed},
+};
+use crate::{
+    api::{
+        names,
+        objects::{Objects, ObjectExt, Write},
+        parse, status,
+        time::rfc3339,
+    },
+    decide::{
+        facts::{Request, Verb},
+        state::{Phase, Stage, State},
+    },
+};
+
+impl Control {
+    /// Puts a request on the Canary and waits until it was acted on.
+    ///
+    /// # Errors
+    /// As [`Control::start`].
+    pub async fn wish(&self, wish: &Wish) -> Result<Acted, ControlError> {
+        let cluster = self.cluster(&wish.key.cluster)?;
+        let objects = self.read(&cluster, &wish.key).await?;
+        let state = status::state(&objects.canary, cluster.clock().now());
+        if let Some(acted) = pointless(wish, &state, &objects) {
+            return Ok(self.seen(&wish.key, acted).await);
+        }
+        let leaderless = self.leaderless(&cluster).await?;
+        if let (Some(why), Verb::Promote) = (&leaderless, wish.verb) {
+            return Ok(self.seen(&wish.key, Acted::refused(format!("{why}, then call promote again"))).await);
+        }
+        let request = Request {
+            id: Uuid::new_v4().to_string(),
+            verb: wish.verb,
+            run: state.run.as_ref().map(|r| r.id.clone()),
+            skip: wish.skip,
+            reason: wish.reason.clone(),
+            by: wish.by.clone(),
+            at: Some(rfc3339(cluster.clock().now())),
+        };
+        let acted = match cluster.write(&put(&objects, &request), None).await {
+            Err(error) => write_failed(&error),
+            Ok(_) => {
+                let handled = |c: &Value| c.str_at("/status/handledRequest") == Some(request.id.as_str());
+                match until(&cluster, &wish.key, wish.patience, handled).await {
+                    Some(canary) => judged(wish, &status::state(&canary, cluster.clock().now())),
+                    None => waiting(wish, leaderless.as_deref(), &state),
+                }
+            }
+        };
+        Ok(self.seen(&wish.key, acted).await)
+    }
+}
+
+/// Why the wish would do nothing, if it would.
+fn pointless(wish: &Wish, state: &State, objects: &Objects) -> Option<Acted> {
+    let phase = state.phase.name();
+    if objects.canary["spec"]["suspend"] == Value::Bool(true) {
+        return Some(Acted::refused("the Canary is suspended (spec.suspend), so nothing acts on it; set it to false first"));
+    }
+    if wish.verb != Verb::Rollback
+        && let Some(Ok(other)) = parse::request(&objects.canary)
+        && state.handled_request.as_ref() != Some(&other.id)
+        && state.run.as_ref().map(|r| &r.id) == other.run.as_ref()
+    {
+        return Some(Acted::refused(format!("request {} waits to be acted on; call get_status and try again then", other.id)));
+    }
+    match (wish.verb, state.stage) {
+        (Verb::Rollback, Stage::Idle) if state.phase == Phase::Failed => {
+            let why = state.run.as_ref().and_then(|r| r.reason.clone()).unwrap_or_default();
+            Some(Acted::already(format!("the run was rolled back already ({why})")))
+        }
+        (Verb::Rollback, Stage::Reverting | Stage::Restoring) => Some(Acted::already("the run is being rolled back")),
+        (Verb::Rollback, Stage::Idle | Stage::Bootstrap) => {
+            Some(Acted::refused(format!("there is nothing to roll back: no run is going on (phase {phase})")))
+        }
+        (Verb::Promote, Stage::Copying | Stage::Shifting | Stage::Settling) => Some(Acted::already("the run is being promoted")),
+        (Verb::Promote, Stage::Idle) if state.phase == Phase::Succeeded => {
+            Some(Acted::already("the last run was promoted already"))
+        }
+        (Verb::Promote, Stage::Starting | Stage::Analysing) if !wish.skip => Some(Acted::refused(format!(
+            "nothing waits for approval (phase {phase}); the run promotes by itself when its checks pass, or now with skip_analysis"
+        ))),
+        (Verb::Promote, Stage::Idle | Stage::Bootstrap | Stage::Reverting | Stage::Restoring) => {
+            Some(Acted::refused(format!("there is nothing to promote (phase {phase})")))
+        }
+        (Verb::Promote, Stage::Starting | Stage::Analysing | Stage::Gated)
+        | (Verb::Rollback, Stage::Starting | Stage::Analysing | Stage::Gated | Stage::Copying | Stage::Shifting | Stage::Settling)
+        | (Verb::Reset, _) => None,
+    }
+}
+
+/// The request as an annotation, put only if the one that we read is still there.
+fn put(objects: &Objects, request: &Request) -> Write {
+    let key = names::REQUEST.replace('~', "~0").replace('/', "~1");
+    let path = format!("/metadata/annotations/{key}");
+    let text = serde_json::to_string(request).unwrap_or_default();
+    let mut ops = Vec::new();
+    match objects.canary.annotation(names::REQUEST) {
+        Some(old) => ops.push(json!({"op": "test", "path": path, "value": old})),
+        None if !objects.canary["metadata"]["annotations"].is_object() => {
+            ops.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
+        }
+        None => {}
+    }
+    ops.push(json!({"op": "add", "path": path, "value": text}));
+    Write::Patch { from: objects.canary.clone(), ops }
+}
+
+/// The engine has acted; on what, the state says.
+fn judged(wish: &Wish, state: &State) -> Acted {
+    let phase = state.phase.name();
+    match wish.verb {
+        Verb::Rollback if matches!(state.stage, Stage::Reverting | Stage::Restoring) => {
+            Acted::applied("the run is being rolled back, traffic first")
+        }
+        Verb::Rollback if state.phase == Phase::Failed => Acted::applied("the run was rolled back"),
+        Verb::Promote if state.stage.copied() || state.phase == Phase::Succeeded => Acted::applied("the run is being promoted"),
+        Verb::Promote if wish.skip && state.stage == Stage::Starting => {
+            Acted::applied("the run will be promoted without analysis as soon as the canary is ready")
+        }
+        Verb::Rollback | Verb::Promote | Verb::Reset => {
+            Acted::refused(format!("the run had gone on before the request came (phase {phase}); call get_status"))
+        }
+    }
+}
+
+fn waiting(wish: &Wish, leaderless: Option<&str>, state: &State) -> Acted {
+    let waits = wish.patience.as_secs();
+    Acted::unconfirmed(match leaderless {
+        Some(why) => format!("the request is left on the Canary and will be acted on when somebody leads: {why}"),
+        None if state.stage == Stage::Gated => format!(
+            "the request is on the Canary but was not acted on within {waits} s: the gate opens when the last analysis has passed and both \
+             copies are ready; call get_status"
+        ),
+        None => format!("the request is on the Canary but was not acted on within {waits} s; call get_status"),
+    })
+}

@@ -1,0 +1,142 @@
+//! The watches of one led cluster, and the snapshot of one Canary that they give.
+
+use std::sync::Arc;
+
+use tokio::{sync::watch, task::JoinSet};
+
+use super::objects::{Refs, owned};
+use crate::{
+    api::objects::{
+        CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE, Object, ObjectExt, Objects,
+        POD, REPLICA_SET, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
+    },
+    cluster::{Cluster, watch::{Scope, Watched}},
+};
+
+/// What is watched in the whole cluster while it is led.
+const BROAD: [Kind; 7] =
+    [CANARY, DEPLOYMENT, SERVICE, VIRTUAL_SERVICE, DESTINATION_RULE, SCALED_OBJECT, METRIC_TEMPLATE];
+/// What is watched in a Canary's namespace while it is being worked on.
+const CLOSE: [Kind; 3] = [POD, REPLICA_SET, CONTROLLER_REVISION];
+
+/// Caches of a led cluster. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct World {
+    cluster: Cluster,
+    broad: Arc<Caches>,
+}
+
+/// A set of watches that wake together.
+pub(super) struct Caches {
+    watched: Vec<(Kind, Watched)>,
+    wake: watch::Receiver<u64>,
+    _forward: JoinSet<()>,
+}
+
+impl Caches {
+    fn open(cluster: &Cluster, kinds: &[Kind], namespace: Option<&str>) -> Self {
+        let (sender, wake) = watch::channel(0);
+        let mut forward = JoinSet::new();
+        let watched: Vec<(Kind, Watched)> = kinds
+            .iter()
+            .map(|kind| {
+                let scope = Scope { namespace: namespace.map(str::to_owned), ..Scope::default() };
+                (*kind, cluster.watch(kind, scope))
+            })
+            .collect();
+        for (_, cache) in &watched {
+            let (mut changes, sender) = (cache.subscribe(), sender.clone());
+            forward.spawn(async move {
+                while changes.changed().await.is_ok() {
+                    sender.send_modify(|n| *n += 1);
+                }
+            });
+        }
+        Self { watched, wake, _forward: forward }
+    }
+
+    async fn ready(&self) {
+        for (_, cache) in &self.watched {
+            cache.ready().await;
+        }
+    }
+
+    fn of(&self, kind: &Kind) -> Option<&Watched> {
+        self.watched.iter().find(|(k, _)| k == kind).map(|(_, w)| w)
+    }
+
+    fn find(&self, of: &Ref) -> Option<Object> {
+        self.of(&of.kind)?.get(&of.namespace, &of.name)
+    }
+
+    fn list(&self, kind: &Kind) -> Vec<Object> {
+        self.of(kind).map(Watched::list).unwrap_or_default()
+    }
+
+    /// Wakes on any change of what these watches show.
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.wake.clone()
+    }
+}
+
+impl World {
+    /// Opens the watches and waits for their first lists. Kinds that are not installed are left out.
+    pub(super) async fn open(cluster: &Cluster, installed: &[(String, Vec<String>)]) -> Self {
+        let has = |kind: &Kind| {
+            matches!(kind.group, "" | "apps")
+                || installed.iter().any(|(group, versions)| group == kind.group && versions.iter().any(|v| v == kind.version))
+        };
+        let kinds: Vec<Kind> = BROAD.into_iter().filter(has).collect();
+        let broad = Arc::new(Caches::open(cluster, &kinds, None));
+        broad.ready().await;
+        Self { cluster: cluster.clone(), broad }
+    }
+
+    pub(super) fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.broad.subscribe()
+    }
+
+    /// Every Canary of the cluster.
+    pub(super) fn canaries(&self) -> Vec<Object> {
+        self.broad.list(&CANARY)
+    }
+
+    /// The watches of one namespace that a rollout needs while it is worked on.
+    pub(super) async fn close_up(&self, namespace: &str) -> Caches {
+        let caches = Caches::open(&self.cluster, &CLOSE, Some(namespace));
+        caches.ready().await;
+        caches
+    }
+
+    /// All objects of one Canary, never older than our own last write. `None` when the Canary is gone.
+    pub(super) fn snapshot(&self, namespace: &str, name: &str, close: Option<&Caches>) -> Option<Objects> {
+        let canary = self.broad.of(&CANARY)?.get(namespace, name)?;
+        let refs = Refs::of(&canary);
+        let uid = canary.uid().to_owned();
+        let mut objects = refs.gather(self.cluster.name(), canary, |of| self.broad.find(of));
+        if let Some(close) = close {
+            let ours = |set: &Object| {
+                [&objects.target, &objects.primary].into_iter().flatten().any(|copy| owned(set, copy.uid()))
+            };
+            let sets: Vec<Object> = close.list(&REPLICA_SET).into_iter().filter(ours).collect();
+            let pods = close.list(&POD).into_iter().filter(|p| sets.iter().any(|s| owned(p, s.uid()))).collect();
+            objects.replica_sets = sets;
+            objects.pods = pods;
+            objects.revisions =
+                close.list(&CONTROLLER_REVISION).into_iter().filter(|r| owned(r, &uid)).collect();
+        }
+        Some(objects)
+    }
+
+    /// Takes the answer of our own write into the caches at once.
+    pub(super) fn put(&self, close: Option<&Caches>, kind: &Kind, object: Object) {
+        let cache = self.broad.of(kind).or_else(|| close.and_then(|c| c.of(kind)));
+        if let Some(cache) = cache {
+            cache.put(object);
+        }
+    }
+}
