@@ -8,5 +8,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod api;
+pub mod build;
 pub mod decide;
 pub mod engine;
