@@ -11,6 +11,7 @@ pub mod api;
 pub mod cluster;
 pub mod cli;
 pub mod config;
+pub mod build;
 pub mod decide;
 pub mod engine;
 pub mod mcp;

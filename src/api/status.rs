@@ -62,10 +62,10 @@ pub fn status(state: &State, extra: &Extra<'_>) -> Value {
 /// The status of a Canary that is not carried out: as it was, but for condition `Accepted`.
 #[must_use]
 pub fn refused(extra: &Extra<'_>) -> Value {
-    let mut status = match &extra.canary["status"] {
-        Value::Object(fields) => Value::Object(fields.clone()),
-        _ => json!({}),
-    };
+    let mut status = json!({});
+    if let Some(stored) = extra.canary["status"].as_object() {
+        status = Value::Object(stored.clone());
+    }
     let conditions = conditions::conditions(None, extra);
     object(&mut status).insert("conditions".to_owned(), conditions);
     status

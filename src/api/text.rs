@@ -17,7 +17,10 @@ pub fn clean(text: &str, longest: usize) -> String {
     if out.len() <= longest {
         return out.to_owned();
     }
-    let cut = out.floor_char_boundary(longest.saturating_sub(3));
+    let mut cut = longest.saturating_sub(3);
+    while !out.is_char_boundary(cut) {
+        cut -= 1;
+    }
     format!("{}...", &out[..cut])
 }
 

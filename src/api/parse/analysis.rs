@@ -60,17 +60,15 @@ fn settle(f: &mut Fields<'_>) -> i64 {
     let Some(text) = f.string(path) else {
         return SETTLE;
     };
-    match time::duration(&text).filter(|ms| *ms <= DAY) {
-        Some(ms) => ms,
-        None => {
-            f.refuse(
-                path,
-                format!("{text:?} is not a duration of at most a day"),
-                "write a duration like 10s",
-            );
-            SETTLE
-        }
+    if let Some(ms) = time::duration(&text).filter(|ms| *ms <= DAY) {
+        return ms;
     }
+    f.refuse(
+        path,
+        format!("{text:?} is not a duration of at most a day"),
+        "write a duration like 10s",
+    );
+    SETTLE
 }
 
 /// The weights in order. Flagger goes on until `maxWeight` is reached or passed: 20 up to 50 is 20, 40, 60.

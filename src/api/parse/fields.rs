@@ -43,14 +43,12 @@ impl<'a> Fields<'a> {
 
     /// A string; an empty one is nothing, as in Flagger.
     pub(super) fn string(&mut self, path: &str) -> Option<String> {
-        match self.at(path)? {
-            Value::String(text) if text.is_empty() => None,
-            Value::String(text) => Some(text.clone()),
-            other => {
-                self.wrong_type(path, "a string", other);
-                None
-            }
+        let value = self.at(path)?;
+        let text = value.as_str();
+        if text.is_none() {
+            self.wrong_type(path, "a string", value);
         }
+        text.filter(|text| !text.is_empty()).map(str::to_owned)
     }
 
     /// A required DNS name of at most `longest` characters.
@@ -155,9 +153,10 @@ impl<'a> Fields<'a> {
         };
         let mut all = Vec::new();
         for (key, value) in map {
-            match value {
-                Value::String(text) => all.push((key.clone(), text.clone())),
-                other => self.wrong_type(&format!("{path}.{key}"), "a string", other),
+            if let Some(text) = value.as_str() {
+                all.push((key.clone(), text.to_owned()));
+            } else {
+                self.wrong_type(&format!("{path}.{key}"), "a string", value);
             }
         }
         all.sort();

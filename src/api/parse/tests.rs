@@ -373,7 +373,7 @@ fn what_is_wrong_is_refused_with_its_path() {
          "metadata.annotations[canary-mcp.dev/gate]: the gate \"traffic\" is not carried out yet; take it off; promotion is the one that is".into()),
         ("/spec/autoscalerRef/primaryScalerReplicas", json!({"minReplicas": 5, "maxReplicas": 2}),
          "spec.autoscalerRef.primaryScalerReplicas: minReplicas 5 is greater than maxReplicas 2; make it at most maxReplicas".into()),
-        ("/spec/service/delegation", json!(true), "".into()),
+        ("/spec/service/delegation", json!(true), String::new()),
     ] {
         if refusal.is_empty() {
             assert!(parse(&with(pointer, value)).is_ok());

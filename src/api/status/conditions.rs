@@ -30,10 +30,10 @@ pub(super) fn find<'a>(canary: &'a Value, kind: &str) -> Option<&'a Value> {
 /// All conditions; without a phase `Promoted` stays as it is. Conditions of others stay.
 pub(super) fn conditions(phase: Option<Phase>, extra: &Extra<'_>) -> Value {
     let mut all: Vec<Value> = match phase {
-        Some(phase) => vec![next(PROMOTED, promoted(phase, extra.kind), extra)],
+        Some(phase) => vec![next(PROMOTED, &promoted(phase, extra.kind), extra)],
         None => find(extra.canary, PROMOTED).cloned().into_iter().collect(),
     };
-    let mut accepted = next(ACCEPTED, accepted(extra), extra);
+    let mut accepted = next(ACCEPTED, &accepted(extra), extra);
     if let Some(generation) = extra.canary.generation() {
         accepted["observedGeneration"] = json!(generation);
     }
@@ -59,7 +59,7 @@ struct Says {
 
 /// Flagger: replaced only when status or reason change; `lastTransitionTime` moves only with the status. The message of ours may change
 /// alone, since it names what is wrong.
-fn next(kind: &str, says: Says, extra: &Extra<'_>) -> Value {
+fn next(kind: &str, says: &Says, extra: &Extra<'_>) -> Value {
     let old = find(extra.canary, kind);
     let is = |key: &str, value: &str| old.is_some_and(|old| old[key] == value);
     let same_status = is("status", says.status);

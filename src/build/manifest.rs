@@ -1,0 +1,96 @@
+//! A Canary for a Deployment that has none, ready to apply.
+
+use serde_json::Value;
+
+use crate::api::objects::{ObjectExt, Objects};
+
+/// A complete Canary manifest (YAML) for a Deployment: its port as its Service or its container has it, its autoscaler and the gateways of
+/// its `VirtualService` where `objects` has them.
+#[must_use]
+pub fn manifest_for(deployment: &Value, objects: &Objects) -> String {
+    let (namespace, name) = (deployment.namespace(), deployment.name());
+    let mut yaml = format!(
+        "apiVersion: flagger.app/v1beta1
+kind: Canary
+metadata:
+  name: {name}
+  namespace: {namespace}
+spec:
+  provider: istio
+  targetRef:
+    apiVersion: apps/v1
+    kind: Deployment
+    name: {name}
+"
+    );
+    if let Some(scaler) = &objects.scaler {
+        yaml += &format!(
+            "  autoscalerRef:
+    apiVersion: keda.sh/v1alpha1
+    kind: ScaledObject
+    name: {}
+",
+            scaler.name()
+        );
+    }
+    yaml += "  service:\n";
+    yaml += &ports(deployment, objects);
+    if let Some(route) = &objects.virtual_service {
+        yaml += &list("gateways", route.array_at("/spec/gateways"));
+        yaml += &list("hosts", route.array_at("/spec/hosts"));
+    }
+    yaml + "  analysis:
+    interval: 1m
+    threshold: 3
+    maxWeight: 30
+    stepWeight: 5
+    metrics:
+      - name: request-success-rate
+        interval: 1m
+        thresholdRange:
+          min: 99
+      - name: request-duration
+        interval: 1m
+        thresholdRange:
+          max: 500
+"
+}
+
+fn ports(deployment: &Value, objects: &Objects) -> String {
+    let service = objects
+        .apex
+        .as_ref()
+        .and_then(|apex| apex.array_at("/spec/ports").first());
+    let container = deployment
+        .array_at("/spec/template/spec/containers")
+        .iter()
+        .find_map(|container| container.array_at("/ports").first());
+    if let Some(port) = service {
+        let number = &port["port"];
+        let target = match &port["targetPort"] {
+            Value::Null => number.to_string(),
+            target => target
+                .as_str()
+                .map_or_else(|| target.to_string(), str::to_owned),
+        };
+        format!("    port: {number}\n    targetPort: {target}\n")
+    } else if let Some(port) = container {
+        let number = &port["containerPort"];
+        format!("    port: {number}\n    targetPort: {number}\n")
+    } else {
+        "    port: 80 # no port is declared: put in the one that the container listens on\n"
+            .to_owned()
+    }
+}
+
+/// A list of strings as YAML, each in JSON's quotes.
+fn list(key: &str, items: &[Value]) -> String {
+    if items.is_empty() {
+        return String::new();
+    }
+    let lines: String = items
+        .iter()
+        .map(|item| format!("      - {item}\n"))
+        .collect();
+    format!("    {key}:\n{lines}")
+}

@@ -1,0 +1,182 @@
+//! The two copies of the workload: the primary's Deployment, and both copies' scale.
+
+use serde_json::{Map, Value, json};
+
+use super::{Selector, Stamp, copied, metadata, template};
+use crate::{
+    api::{
+        names,
+        objects::{DEPLOYMENT, ObjectExt, Objects, Write},
+    },
+    decide::plan::Plan,
+};
+
+/// Fields of a Deployment's spec that a copy has of its own. All others follow the target's.
+const OWN: [&str; 4] = ["replicas", "selector", "template", "paused"];
+
+/// Creates the primary from the live target, if there is none: its whole spec, the template as [`template::primary`] makes it, the target's
+/// replicas (at least 1).
+#[must_use]
+pub fn create_primary(plan: &Plan, objects: &Objects, stamp: &Stamp, run_id: &str) -> Vec<Write> {
+    let (None, Some(target)) = (&objects.primary, &objects.target) else {
+        return Vec::new();
+    };
+    let Some(selector) = Selector::of(target) else {
+        return Vec::new();
+    };
+    let mut spec = followed(target);
+    let label = Map::from_iter([(selector.key.clone(), json!(selector.primary()))]);
+    spec.insert(
+        "replicas".to_owned(),
+        json!(target.int_at("/spec/replicas").unwrap_or(1).max(1)),
+    );
+    spec.insert("selector".to_owned(), json!({"matchLabels": label}));
+    spec.insert(
+        "template".to_owned(),
+        template::primary(&target["spec"]["template"], &selector, run_id),
+    );
+    vec![Write::Create(json!({
+        "apiVersion": DEPLOYMENT.api_version(),
+        "kind": DEPLOYMENT.kind,
+        "metadata": metadata(
+            plan, objects, stamp, &plan.primary(), label, copied(&target["metadata"]["annotations"]),
+        ),
+        "spec": spec,
+    }))]
+}
+
+/// Writes a pinned template (the target's, as it was pinned) to the primary, as a whole, and what else of the spec follows the target.
+/// Replicas are never written; labels and annotations stay (Flagger wipes the annotations at the first promotion).
+#[must_use]
+pub fn copy_template(objects: &Objects, pinned: &Value, run_id: &str) -> Vec<Write> {
+    let (Some(primary), Some(selector)) = (&objects.primary, selector(objects)) else {
+        return Vec::new();
+    };
+    let mut ops = Vec::new();
+    if !primary_has(primary, pinned) {
+        ops.push(json!({
+            "op": "replace",
+            "path": "/spec/template",
+            "value": template::primary(pinned, &selector, run_id),
+        }));
+    }
+    if let Some(target) = &objects.target {
+        ops.extend(follow(primary, target));
+    }
+    if ops.is_empty() {
+        return Vec::new();
+    }
+    vec![Write::Patch {
+        from: primary.clone(),
+        ops,
+    }]
+}
+
+/// Whether the primary's template is the one that we would write for the target's, on the paths that we write.
+#[must_use]
+pub fn same_template(target_template: &Value, primary_template: &Value) -> bool {
+    let Some(selector) = selector_of_pair(target_template, primary_template) else {
+        return false;
+    };
+    let wanted = template::primary(target_template, &selector, "");
+    template::same(&wanted, primary_template)
+}
+
+/// Whether the primary carries a pinned template (the target's, as it was pinned).
+#[must_use]
+pub fn primary_has(primary: &Value, pinned: &Value) -> bool {
+    same_template(pinned, &primary["spec"]["template"])
+}
+
+/// Scales the target up from zero. Flagger's rule: the scaler's minimum, without a scaler the primary's replicas, at least 1.
+#[must_use]
+pub fn scale_up(plan: &Plan, objects: &Objects) -> Vec<Write> {
+    let Some(target) = &objects.target else {
+        return Vec::new();
+    };
+    if replicas(target) > 0 {
+        return Vec::new();
+    }
+    let wanted = if plan.scaler.is_some() {
+        objects
+            .scaler
+            .as_ref()
+            .and_then(|scaler| scaler.int_at("/spec/minReplicaCount"))
+            .unwrap_or(1)
+    } else {
+        objects
+            .primary
+            .as_ref()
+            .map_or(1, |primary| replicas(primary))
+    };
+    vec![Write::Scale {
+        from: target.clone(),
+        replicas: u32::try_from(wanted.max(1)).unwrap_or(1),
+    }]
+}
+
+/// Scales the target to zero.
+#[must_use]
+pub fn scale_to_zero(objects: &Objects) -> Vec<Write> {
+    objects
+        .target
+        .iter()
+        .filter(|target| replicas(target) != 0)
+        .map(|target| Write::Scale {
+            from: target.clone(),
+            replicas: 0,
+        })
+        .collect()
+}
+
+/// `spec.replicas`; Kubernetes: 1 when it is absent.
+fn replicas(deployment: &Value) -> i64 {
+    deployment.int_at("/spec/replicas").unwrap_or(1)
+}
+
+/// The selector label: the target's, or what the primary's gives away when the target is gone.
+fn selector(objects: &Objects) -> Option<Selector> {
+    if let Some(target) = &objects.target {
+        return Selector::of(target);
+    }
+    let Selector { key, value } = Selector::of(objects.primary.as_ref()?)?;
+    let value = value.strip_suffix("-primary")?.to_owned();
+    Some(Selector { key, value })
+}
+
+/// The selector label, from the two templates alone: the one that differs by our suffix.
+fn selector_of_pair(target: &Value, primary: &Value) -> Option<Selector> {
+    names::SELECTOR_LABELS.iter().find_map(|key| {
+        let value = target["metadata"]["labels"][*key].as_str()?;
+        let selector = Selector {
+            key: (*key).to_owned(),
+            value: value.to_owned(),
+        };
+        (primary["metadata"]["labels"][*key] == selector.primary()).then_some(selector)
+    })
+}
+
+/// What of the target's spec a primary follows.
+fn followed(target: &Value) -> Map<String, Value> {
+    target["spec"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter(|(key, _)| !OWN.contains(&key.as_str()))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
+}
+
+/// JSON Patch operations that make the primary follow the target in everything but what is its own.
+fn follow(primary: &Value, target: &Value) -> Vec<Value> {
+    let (wanted, there) = (followed(target), followed(primary));
+    let changed = wanted
+        .iter()
+        .filter(|(key, value)| there.get(*key) != Some(*value))
+        .map(|(key, value)| json!({"op": "add", "path": format!("/spec/{key}"), "value": value}));
+    let gone = there
+        .keys()
+        .filter(|key| !wanted.contains_key(*key))
+        .map(|key| json!({"op": "remove", "path": format!("/spec/{key}")}));
+    changed.chain(gone).collect()
+}
