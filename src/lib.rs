@@ -12,5 +12,6 @@ pub mod cli;
 pub mod config;
 pub mod decide;
 pub mod engine;
+pub mod http;
 pub mod mcp;
 pub mod telemetry;

@@ -31,9 +31,10 @@ pub fn files() -> Vec<(String, String)> {
     tools()
         .into_iter()
         .map(|tool| {
-            let text = serde_json::to_string_pretty(&tool)
-                .expect("a tool must serialise: it is made of JSON");
-            (format!("{}.json", tool.name), format!("{text}\n"))
+            (
+                format!("{}.json", tool.name),
+                format!("{:#}\n", serde_json::json!(tool)),
+            )
         })
         .collect()
 }
@@ -60,7 +61,7 @@ pub fn write(directory: &Path) -> io::Result<()> {
 /// All definitions as one JSON array, for `canary-mcp schemas` without `--out`.
 #[must_use]
 pub fn print() -> String {
-    serde_json::to_string_pretty(&tools()).expect("a tool must serialise: it is made of JSON")
+    format!("{:#}", serde_json::json!(tools()))
 }
 
 /// The routes of all tools, with schemas that every known client takes.
