@@ -179,7 +179,7 @@ pub async fn serve(
         stop.cancel();
     });
     tokio::select! {
-        served = server => served,
+        ended = server => ended,
         () = async {
             stopping.cancelled().await;
             tokio::time::sleep(drain).await;
