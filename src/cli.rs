@@ -21,7 +21,7 @@ pub struct Cli {
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
     /// Serve the MCP tools at /mcp, and drive rollouts on the clusters that are led from here
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Run the embedded clusters as a process of their own, for a `serve` that joins them with --kubeconfig
     Cluster(ClusterArgs),
     /// Print the custom resource definitions as YAML, for kubectl apply -f -
@@ -100,7 +100,7 @@ pub struct ServeArgs {
         default_value = "http://prometheus.istio-system:9090"
     )]
     pub metrics_server: String,
-    /// Host header to accept at /mcp beside localhost, 127.0.0.1 and ::1, with or without a port; repeatable
+    /// Host header to accept at /mcp beside localhost, 127.0.0.1 and `::1`, with or without a port; repeatable
     #[arg(
         long,
         value_name = "NAME",
@@ -108,7 +108,7 @@ pub struct ServeArgs {
         value_delimiter = ','
     )]
     pub allowed_host: Vec<String>,
-    /// Hosts outside a cluster that a Canary or MetricTemplate may make the engine call, a glob; repeatable
+    /// Hosts outside a cluster that a manifest may make the engine call, a glob; repeatable
     #[arg(
         long,
         value_name = "GLOB",

@@ -77,7 +77,7 @@ impl Config {
         let Cli { command } = cli;
         let mut judge = Judge::default();
         let config = match command {
-            Command::Serve(args) => judge.serve(args, &env).map(Self::Serve),
+            Command::Serve(args) => judge.serve(*args, &env).map(Self::Serve),
             Command::Cluster(args) => judge.fleet(args).map(Self::Cluster),
             Command::Crds => Some(Self::Crds),
             Command::Schemas(args) => judge.schemas(args),

@@ -14,5 +14,6 @@ pub mod config;
 pub mod build;
 pub mod decide;
 pub mod engine;
+pub mod http;
 pub mod mcp;
 pub mod telemetry;

@@ -307,7 +307,7 @@ impl Metrics {
     }
 
     /// `mcp_requests_total` and `mcp_request_duration_seconds`: one tool call. A result with `isError` is not `ok`.
-    pub fn request(&self, tool: &'static str, ok: bool, took: Duration) {
+    pub fn request(&self, tool: &'static str, ok: bool, elapsed: Duration) {
         let version = self.inner.version.clone();
         self.inner
             .requests
@@ -320,15 +320,17 @@ impl Metrics {
         self.inner
             .request_duration
             .get_or_create(&DurationLabels { tool, version })
-            .observe(took.as_secs_f64());
+            .observe(elapsed.as_secs_f64());
     }
 
     /// The exposition, as [`CONTENT_TYPE`] says.
-    #[must_use]
-    pub fn encode(&self) -> String {
+    ///
+    /// # Errors
+    /// Writing into a string does not fail; an encoder of a metric may.
+    pub fn encode(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        encode(&mut text, &self.inner.registry).expect("writing to a string must not fail");
-        text
+        encode(&mut text, &self.inner.registry)?;
+        Ok(text)
     }
 }
 

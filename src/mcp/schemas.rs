@@ -31,9 +31,10 @@ pub fn files() -> Vec<(String, String)> {
     tools()
         .into_iter()
         .map(|tool| {
-            let text = serde_json::to_string_pretty(&tool)
-                .expect("a tool must serialise: it is made of JSON");
-            (format!("{}.json", tool.name), format!("{text}\n"))
+            (
+                format!("{}.json", tool.name),
+                format!("{:#}\n", serde_json::json!(tool)),
+            )
         })
         .collect()
 }
@@ -60,10 +61,35 @@ pub fn write(directory: &Path) -> io::Result<()> {
 /// All definitions as one JSON array, for `canary-mcp schemas` without `--out`.
 #[must_use]
 pub fn print() -> String {
-    serde_json::to_string_pretty(&tools()).expect("a tool must serialise: it is made of JSON")
+    format!("{:#}", serde_json::json!(tools()))
 }
 
-/// The routes of all tools, with schemas that every known client takes.
+/// Fields of results whose names do not say it all. Every client pays for every word of every schema in each conversation.
+const EXPLAINED: [&str; 21] = [
+    "cursor",
+    "elapsed_seconds",
+    "error",
+    "estimated_end",
+    "failed_checks",
+    "how",
+    "installed",
+    "led_by",
+    "next",
+    "next_check_at",
+    "observed",
+    "outcome",
+    "prometheus",
+    "reason",
+    "rollout",
+    "rows",
+    "run",
+    "since",
+    "step",
+    "summary",
+    "written",
+];
+
+/// The routes of all tools, with schemas that every known client takes. A rollout's fields are explained where it is shown in full.
 pub(in crate::mcp) fn router() -> ToolRouter<McpServer> {
     let mut router = McpServer::get_status_router()
         + McpServer::list_clusters_router()
@@ -71,17 +97,30 @@ pub(in crate::mcp) fn router() -> ToolRouter<McpServer> {
         + McpServer::rollback_router()
         + McpServer::start_canary_router();
     for route in router.map.values_mut() {
-        route.attr.input_schema = plain(&route.attr.input_schema);
-        route.attr.output_schema = route.attr.output_schema.as_ref().map(plain);
+        let explained: &[&str] = match route.attr.name.as_ref() {
+            "get_status" | "list_clusters" => &EXPLAINED,
+            _ => &["outcome"],
+        };
+        route.attr.input_schema = plain(&route.attr.input_schema, None);
+        route.attr.output_schema = route
+            .attr
+            .output_schema
+            .as_ref()
+            .map(|schema| plain(schema, Some(explained)));
     }
     router
 }
 
 /// The same schema without what some clients warn of, refuse or pay for: formats of numbers, `null` beside a type (an absent value is
 /// absent here, never null), one schema for each constant of an enumeration, and the dialect, which is MCP's default.
-fn plain(schema: &Arc<JsonObject>) -> Arc<JsonObject> {
+///
+/// With `explained`, only fields of these names keep their description.
+fn plain(schema: &Arc<JsonObject>, explained: Option<&[&str]>) -> Arc<JsonObject> {
     let mut value = Value::Object(schema.as_ref().clone());
     simplify(&mut value);
+    if let Some(explained) = explained {
+        shorten(&mut value, explained);
+    }
     match value {
         Value::Object(mut object) => {
             object.remove("$schema");
@@ -124,6 +163,28 @@ fn simplify(schema: &mut Value) {
     for key in ["anyOf", "oneOf", "allOf"] {
         if let Some(Value::Array(branches)) = object.get_mut(key) {
             branches.iter_mut().for_each(simplify);
+        }
+    }
+}
+
+/// Drops the descriptions of all types and of the fields that are not `explained`.
+fn shorten(schema: &mut Value, explained: &[&str]) {
+    let Some(object) = schema.as_object_mut() else {
+        return;
+    };
+    object.remove("description");
+    if let Some(Value::Object(types)) = object.get_mut("$defs") {
+        for kind in types.values_mut() {
+            shorten(kind, explained);
+        }
+    }
+    if let Some(Value::Object(fields)) = object.get_mut("properties") {
+        for (name, field) in fields {
+            if let (false, Some(field)) =
+                (explained.contains(&name.as_str()), field.as_object_mut())
+            {
+                field.remove("description");
+            }
         }
     }
 }
@@ -212,6 +273,23 @@ mod tests {
                     "text": {"type": "string", "format": "uri"},
                     "list": {"type": "array", "items": {"type": "number"}}
                 }
+            })
+        );
+    }
+
+    #[test]
+    fn only_what_is_explained_keeps_its_description() {
+        let mut schema = json!({
+            "description": "x",
+            "properties": {"cursor": {"description": "kept"}, "name": {"description": "x"}},
+            "$defs": {"T": {"description": "x", "properties": {"how": {"description": "kept"}}}}
+        });
+        shorten(&mut schema, &["cursor", "how"]);
+        assert_eq!(
+            schema,
+            json!({
+                "properties": {"cursor": {"description": "kept"}, "name": {}},
+                "$defs": {"T": {"properties": {"how": {"description": "kept"}}}}
             })
         );
     }

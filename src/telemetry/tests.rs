@@ -13,6 +13,7 @@ fn target() -> Target {
 fn lines(metrics: &Metrics, prefix: &str) -> Vec<String> {
     metrics
         .encode()
+        .unwrap()
         .lines()
         .filter(|line| line.starts_with(prefix))
         .map(str::to_owned)
@@ -41,7 +42,7 @@ fn the_exposition_has_flaggers_names_and_labels() {
         },
     );
     metrics.run_age(&target(), Some(61));
-    let text = metrics.encode();
+    let text = metrics.encode().unwrap();
     let (comments, mut samples): (Vec<_>, Vec<_>) = text
         .lines()
         .filter(|line| !line.starts_with("# HELP"))

@@ -38,7 +38,7 @@ pub(in crate::mcp) struct GetStatusArgs {
     /// Wait for the next change of phase or weight, at most this long; for one rollout
     #[schemars(range(min = 0, max = 3600))]
     wait_seconds: Option<i64>,
-    /// cursor of an earlier answer: with wait_seconds, returns at once if it differs by now
+    /// cursor of an earlier answer: with `wait_seconds`, returns at once if it differs by now
     since: Option<String>,
 }
 
@@ -59,7 +59,7 @@ pub(in crate::mcp) struct Status {
 
 #[tool_router(router = get_status_router, vis = "pub(in crate::mcp)")]
 impl McpServer {
-    /// Shows one rollout in full (when exactly one matches) or a table of all that match. With wait_seconds it returns at the next change of phase or weight.
+    /// Shows one rollout in full (when exactly one matches) or a table of all that match. With `wait_seconds` it returns at the next change of phase or weight.
     #[tool(
         title = "Get the status of rollouts",
         annotations(
@@ -173,21 +173,18 @@ fn shown(
     waited: Duration,
     unreachable: &[String],
 ) -> Status {
-    let mut summary = words::summary(view);
-    match ended {
-        None | Some(Ended::Reached | Ended::Cancelled) => {}
-        Some(Ended::TimeUp) => {
-            summary = format!("no change within {} s: {summary}", waited.as_secs());
-        }
+    let now = words::summary(view);
+    let summary = match ended {
+        None | Some(Ended::Reached | Ended::Cancelled) => now,
+        Some(Ended::TimeUp) => format!("no change within {} s: {now}", waited.as_secs()),
         Some(Ended::Draining) => {
-            summary = format!("this server is about to stop, so it did not wait: {summary}");
+            format!("this server is about to stop, so it did not wait: {now}")
         }
         Some(Ended::Lost) => {
-            summary =
-                format!("the Canary is gone or cannot be watched any more; last seen: {summary}");
+            format!("the Canary is gone or cannot be watched any more; last seen: {now}")
         }
-    }
-    append_unreachable(&mut summary, unreachable);
+    };
+    let summary = with_unreachable(summary, unreachable);
     Status {
         rollout: Some(view.clone()),
         rows: None,
@@ -204,14 +201,12 @@ fn tabled(table: Table, wanted_to_wait: bool) -> Status {
     let count = rows.len();
     let running = rows.iter().filter(|row| row.phase.running()).count();
     rows.truncate(ROWS);
-    let mut summary = match count {
+    let summary = match count {
         0 => "no rollout matches".to_owned(),
-        _ => format!("{count} rollouts, {running} of them going on"),
+        1..=ROWS => format!("{count} rollouts, {running} of them going on"),
+        _ => format!("{count} rollouts, {running} of them going on; the first {ROWS} are shown"),
     };
-    if count > ROWS {
-        summary.push_str(&format!("; the first {ROWS} are shown"));
-    }
-    append_unreachable(&mut summary, &unreachable);
+    let summary = with_unreachable(summary, &unreachable);
     let next = match (count, wanted_to_wait) {
         (0, _) => "call list_clusters, or get_status with fewer arguments",
         (_, true) => {
@@ -228,9 +223,11 @@ fn tabled(table: Table, wanted_to_wait: bool) -> Status {
 }
 
 /// What could not be read is part of the answer: a table without it would look complete.
-fn append_unreachable(summary: &mut String, unreachable: &[String]) {
-    if !unreachable.is_empty() {
-        summary.push_str(&format!("; not readable: {}", unreachable.join("; ")));
+fn with_unreachable(summary: String, unreachable: &[String]) -> String {
+    if unreachable.is_empty() {
+        summary
+    } else {
+        format!("{summary}; not readable: {}", unreachable.join("; "))
     }
 }
 

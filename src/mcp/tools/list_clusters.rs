@@ -62,19 +62,20 @@ fn listed(clusters: Vec<ClusterRow>, selected: bool) -> ClusterList {
         .iter()
         .filter(|cluster| cluster.reachable && cluster.led_by.is_none())
         .count();
-    let mut summary = if names.is_empty() {
+    let mut parts = vec![if names.is_empty() {
         "no cluster matches".to_owned()
     } else {
         format!("{} clusters: {}", names.len(), names.join(", "))
-    };
+    }];
     if lost > 0 {
-        summary.push_str(&format!("; {lost} unreachable"));
+        parts.push(format!("{lost} unreachable"));
     }
     if idle > 0 {
-        summary.push_str(&format!(
-            "; {idle} led by nobody, so nothing can be started there"
+        parts.push(format!(
+            "{idle} led by nobody, so nothing can be started there"
         ));
     }
+    let summary = parts.join("; ");
     let next = if !names.is_empty() {
         "call get_status to see the rollouts, or start_canary with one of these clusters"
     } else if selected {

@@ -24,7 +24,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::mcp) struct PromoteArgs {
-    /// As list_clusters gives it
+    /// As `list_clusters` gives it
     cluster: String,
     namespace: String,
     /// Name of the Canary
@@ -38,7 +38,7 @@ pub(in crate::mcp) struct PromoteArgs {
 
 #[tool_router(router = promote_router, vis = "pub(in crate::mcp)")]
 impl McpServer {
-    /// Opens the gate that a rollout waits at, so that its version goes live. With skip_analysis it promotes now, whatever the checks say.
+    /// Opens the gate that a rollout waits at, so that its version goes live. With `skip_analysis` it promotes now, whatever the checks say.
     #[tool(
         title = "Promote a canary",
         annotations(

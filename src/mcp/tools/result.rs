@@ -24,6 +24,8 @@ pub(in crate::mcp) struct Head {
     pub(super) cluster: String,
     pub(super) namespace: String,
     pub(super) name: String,
+    // Its eleven values stand in the schema of `get_status`.
+    #[schemars(with = "Option<String>")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) phase: Option<Phase>,
     #[serde(skip_serializing_if = "Option::is_none")]

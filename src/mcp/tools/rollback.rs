@@ -19,7 +19,7 @@ use crate::{
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::mcp) struct RollbackArgs {
-    /// As list_clusters gives it
+    /// As `list_clusters` gives it
     cluster: String,
     namespace: String,
     /// Name of the Canary

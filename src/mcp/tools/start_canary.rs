@@ -29,7 +29,7 @@ use crate::{
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::mcp) struct StartCanaryArgs {
-    /// As list_clusters gives it
+    /// As `list_clusters` gives it
     cluster: String,
     namespace: String,
     /// Name of the Canary
@@ -38,7 +38,7 @@ pub(in crate::mcp) struct StartCanaryArgs {
     image: String,
     /// Container that gets it; needed when the pod has several
     container: Option<String>,
-    /// Refuse unless the revision of the canary in get_status begins with this
+    /// Refuse unless the revision of the canary in `get_status` begins with this
     expect_revision: Option<String>,
     /// How long to follow the rollout; it goes on afterwards. Default: 50, or until it ends for clients known to wait
     #[schemars(range(min = 0, max = 3600))]
