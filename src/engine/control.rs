@@ -17,7 +17,7 @@ use crate::{
         registry::{Entry, Registry},
         watch::Scope,
     },
-    outbound::http::Direct,
+    outbound::http::Transport,
 };
 
 /// Name of the Lease.
@@ -169,13 +169,13 @@ pub struct Control {
 pub(super) struct Inner {
     pub(super) registry: Registry,
     pub(super) settings: Settings,
-    pub(super) direct: Direct,
+    pub(super) direct: Transport,
 }
 
 impl Control {
     /// The same with the engine on and off.
     #[must_use]
-    pub fn new(registry: Registry, settings: Settings, direct: Direct) -> Self {
+    pub fn new(registry: Registry, settings: Settings, direct: Transport) -> Self {
         Self { shared: Arc::new(Inner { registry, settings, direct }) }
     }
 

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::{api::parse, cluster::Cluster, outbound::http::Direct, telemetry::Metrics};
+use crate::{api::parse, cluster::Cluster, outbound::http::Transport, telemetry::Metrics};
 
 /// What the installation says, the same for every cluster.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
     /// Calls to what is outside of the clusters.
-    pub(crate) direct: Direct,
+    pub(crate) direct: Transport,
 }
 
 /// The tasks that drive rollouts, one for each cluster that may be led.
@@ -52,7 +52,7 @@ pub struct Engine {
 impl Engine {
     /// Begins to lead every cluster that may be led.
     #[must_use]
-    pub fn start(clusters: &[Cluster], settings: Settings, metrics: Metrics, direct: Direct) -> Self {
+    pub fn start(clusters: &[Cluster], settings: Settings, metrics: Metrics, direct: Transport) -> Self {
         let shared = Arc::new(Shared { settings, metrics, direct });
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();

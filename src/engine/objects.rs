@@ -10,6 +10,9 @@ use crate::{
     cluster::{Cluster, Error},
 };
 
+/// The label that the Deployment controller puts on a ReplicaSet's pods.
+pub(super) const POD_TEMPLATE_HASH: &str = "pod-template-hash";
+
 /// The names that a Canary's spec implies.
 pub(super) struct Refs {
     target: Ref,

@@ -22,7 +22,7 @@ use crate::{
     decide::{
         self, Act, Step, Wait,
         effect::Tell,
-        facts::{Answers, Moment},
+        facts::{Analysis, Answers, Moment, Question},
         plan::Plan,
         rules,
         state::{Phase, Stage, State},
@@ -192,8 +192,8 @@ impl Rollout {
             let seen = build::seen::seen(&plan, &state, &objects, now);
             let act = match decide::step(&plan, &state, &seen, &answers) {
                 Step::Ask(question) => {
-                    match ask::answer(&self.ctx, &plan, &state, &objects, question, &answers).await {
-                        Some(answer) => answers.analysis = Some(answer),
+                    match self.ask(question, &plan, &state, &objects).await {
+                        Some(analysis) => answers.analysis = Some(analysis),
                         // Something came up while we asked: decide again, without the answer.
                         None => answers = Answers::default(),
                     }
@@ -216,6 +216,36 @@ impl Rollout {
             answers = Answers::default();
         }
         Ok(Some(Wait::Until(self.ctx.cluster().clock().now().plus(1000))))
+    }
+
+    /// Asks, unless the world changes meanwhile in a way that makes the machine want something else.
+    async fn ask(&self, question: Question, plan: &Plan, state: &State, objects: &Objects) -> Option<Analysis> {
+        let Question::Analysis = question;
+        let answer = ask::analysis(&self.ctx, plan, state, objects);
+        tokio::pin!(answer);
+        let mut broad = self.ctx.world.subscribe();
+        let mut close = self.ctx.close.as_ref().map(Caches::subscribe);
+        loop {
+            let close_change = async {
+                match &mut close {
+                    Some(changes) => changes.changed().await.is_ok(),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                analysis = &mut answer => return Some(analysis),
+                _ = broad.changed() => {}
+                _ = close_change => {}
+            }
+            let now = self.ctx.snapshot()?;
+            if now.canary.resource_version() != objects.canary.resource_version() {
+                return None;
+            }
+            let seen = build::seen::seen(plan, state, &now, self.ctx.cluster().clock().now());
+            if !matches!(decide::step(plan, state, &seen, &Answers::default()), Step::Ask(_)) {
+                return None;
+            }
+        }
     }
 
     /// Effects, then one status write if anything is to be recorded, then the tells.

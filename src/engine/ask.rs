@@ -1,0 +1,194 @@
+//! Questions answered: the checks of one analysis, all at once, each by its provider.
+
+use bytes::Bytes;
+use futures::future::join_all;
+use http::{Request, Response};
+
+use super::{Settings, Shared, objects::POD_TEMPLATE_HASH, rollout::Ctx};
+use crate::{
+    api::{
+        metric_template::MetricTemplate,
+        objects::{Object, ObjectExt, Objects},
+    },
+    cluster::{Cluster, ServiceCall},
+    decide::{
+        facts::{Analysis, Reading, Sample},
+        plan::{Check, Plan, Source},
+        state::State,
+    },
+    outbound::{
+        address::{self, Route},
+        http::Transport,
+        metrics::{
+            builtin,
+            prometheus::{self, Auth},
+        },
+        template::{self, Values},
+    },
+};
+
+/// Evaluates every check of the plan, and the canary's share of the requests.
+pub(super) async fn analysis(ctx: &Ctx, plan: &Plan, state: &State, objects: &Objects) -> Analysis {
+    let asker = Asker { shared: &ctx.shared, cluster: ctx.cluster(), plan, state, objects };
+    let samples = join_all(plan.checks.iter().map(|check| asker.sample(check)));
+    let (samples, share) = futures::join!(samples, asker.share());
+    Analysis { at: ctx.cluster().clock().now(), samples, share }
+}
+
+/// Whether the installation's Prometheus answers from here, else why not.
+pub(super) async fn online(cluster: &Cluster, settings: &Settings, direct: &Transport) -> Result<(), String> {
+    let address = settings.metrics_server.as_str();
+    let transport = transport(cluster, settings, direct, address, "default", true)?;
+    let request = prometheus::request(address, prometheus::ONLINE, &[], &Auth::None)?;
+    match prometheus::ask(&transport, request).await {
+        Reading::Value(_) => Ok(()),
+        Reading::NoData => Err(format!("{address} answers without a value")),
+        Reading::Error(error) => Err(error),
+    }
+}
+
+struct Asker<'a> {
+    shared: &'a Shared,
+    cluster: &'a Cluster,
+    plan: &'a Plan,
+    state: &'a State,
+    objects: &'a Objects,
+}
+
+/// Where a query goes and with what.
+struct Provider {
+    address: String,
+    /// Namespace of the object that names the address.
+    namespace: String,
+    from_flag: bool,
+    headers: Vec<(String, String)>,
+}
+
+impl Asker<'_> {
+    async fn sample(&self, check: &Check) -> Sample {
+        let values = self.values(check.interval.clone(), check.variables.clone());
+        match &check.source {
+            Source::SuccessRate => self.query(builtin::SUCCESS_RATE, &values, &self.installed()).await,
+            Source::Duration => self.query(builtin::DURATION, &values, &self.installed()).await,
+            Source::Query(query) => self.query(query, &values, &self.installed()).await,
+            Source::Template { namespace, name } => {
+                let template = self.objects.templates.get(&(namespace.clone(), name.clone()));
+                let template = match template.map(|t| MetricTemplate::read(t)) {
+                    Some(Ok(template)) => template,
+                    Some(Err(reason)) => return failed(format!("MetricTemplate {namespace}/{name}: {reason}")),
+                    None => return failed(format!("there is no MetricTemplate {name} in {namespace}")),
+                };
+                self.query(&template.query, &values, &self.provider(&template)).await
+            }
+        }
+    }
+
+    async fn share(&self) -> Option<f64> {
+        let interval = format!("{}s", self.plan.interval / 1000);
+        let values = self.values(interval, Vec::new());
+        match self.query(builtin::SHARE, &values, &self.installed()).await.value {
+            Reading::Value(share) => Some(share),
+            Reading::NoData | Reading::Error(_) => None,
+        }
+    }
+
+    async fn query(&self, query: &str, values: &Values, provider: &Provider) -> Sample {
+        let query = match template::render_query(query, values) {
+            Ok(query) => query,
+            Err(error) => return Sample { query: query.to_owned(), value: Reading::Error(error) },
+        };
+        let value = self.read(&query, provider).await.unwrap_or_else(Reading::Error);
+        Sample { query, value }
+    }
+
+    async fn read(&self, query: &str, provider: &Provider) -> Result<Reading, String> {
+        let Provider { address, namespace, from_flag, headers } = provider;
+        let settings = &self.shared.settings;
+        let transport = transport(self.cluster, settings, &self.shared.direct, address, namespace, *from_flag)?;
+        Ok(prometheus::ask(&transport, prometheus::request(address, query, headers, &Auth::None)?).await)
+    }
+
+    /// Prometheus of the Canary or of the installation.
+    fn installed(&self) -> Provider {
+        let own = self.plan.metrics_server.clone();
+        Provider {
+            from_flag: own.is_none(),
+            address: own.unwrap_or_else(|| self.shared.settings.metrics_server.clone()),
+            namespace: self.plan.namespace.clone(),
+            headers: Vec::new(),
+        }
+    }
+
+    fn provider(&self, template: &MetricTemplate) -> Provider {
+        let installed = self.installed();
+        let each = |(name, values): &(String, Vec<String>)| {
+            values.iter().map(|value| (name.clone(), value.clone())).collect::<Vec<_>>()
+        };
+        Provider {
+            from_flag: template.address.is_none() && installed.from_flag,
+            address: template.address.clone().unwrap_or(installed.address),
+            namespace: template.namespace.clone(),
+            headers: template.headers.iter().flat_map(each).collect(),
+        }
+    }
+
+    fn values(&self, interval: String, variables: Vec<(String, String)>) -> Values {
+        let image = self.objects.target.as_ref().and_then(|t| t.str_at("/spec/template/spec/containers/0/image"));
+        Values {
+            name: self.plan.name.clone(),
+            namespace: self.plan.namespace.clone(),
+            target: self.plan.target.clone(),
+            service: self.plan.service.name.clone(),
+            ingress: self.plan.target.clone(),
+            route: self.plan.target.clone(),
+            interval,
+            variables,
+            canary_hash: self.hash(self.objects.target.as_ref()),
+            primary_hash: self.hash(self.objects.primary.as_ref()),
+            canary_weight: self.state.weight,
+            image: image.map(str::to_owned),
+            version: image.and_then(|i| i.rsplit_once(':')).map(|(_, tag)| tag.to_owned()),
+        }
+    }
+
+    /// The pod-template-hash of a copy's current ReplicaSet.
+    fn hash(&self, copy: Option<&Object>) -> Option<String> {
+        const REVISION: &str = "deployment.kubernetes.io/revision";
+        let copy = copy?;
+        let revision = copy.annotation(REVISION)?;
+        let current = |s: &&Object| super::objects::owned(s, copy.uid()) && s.annotation(REVISION) == Some(revision);
+        let set = self.objects.replica_sets.iter().find(current)?;
+        set.label(POD_TEMPLATE_HASH).map(str::to_owned)
+    }
+}
+
+fn failed(error: String) -> Sample {
+    Sample { query: String::new(), value: Reading::Error(error) }
+}
+
+/// How an address is reached from here: a Service of the cluster through its API server, unless we run inside of it.
+fn transport(
+    cluster: &Cluster,
+    settings: &Settings,
+    direct: &Transport,
+    address: &str,
+    namespace: &str,
+    from_flag: bool,
+) -> Result<Transport, String> {
+    let route = address::route(address, namespace, &settings.allow_hosts, from_flag)
+        .map_err(|why| format!("address {address} {why}"))?;
+    Ok(match route {
+        Route::Service { namespace, service, port, .. } if !cluster.inside() => {
+            let cluster = cluster.clone();
+            Transport::Through(std::sync::Arc::new(move |request: Request<Bytes>| {
+                let call = ServiceCall { namespace: namespace.clone(), service: service.clone(), port: port.to_string(), request };
+                let cluster = cluster.clone();
+                Box::pin(async move {
+                    let answer: Result<Response<Bytes>, _> = cluster.service_call(call).await;
+                    answer.map_err(|error| error.report())
+                })
+            }))
+        }
+        Route::Service { .. } | Route::Direct(_) => direct.clone(),
+    })
+}
