@@ -11,3 +11,4 @@ pub mod api;
 pub mod cluster;
 pub mod decide;
 pub mod engine;
+pub mod outbound;
