@@ -17,3 +17,4 @@ pub mod engine;
 pub mod http;
 pub mod mcp;
 pub mod telemetry;
+pub mod outbound;
