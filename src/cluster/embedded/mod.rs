@@ -13,7 +13,10 @@ pub mod store;
 mod write;
 
 // What lives in an embedded cluster.
+mod controllers;
 pub mod images;
 pub mod metrics;
 #[cfg(feature = "embedded-metrics")]
 mod promql;
+mod routes;
+pub mod traffic;
