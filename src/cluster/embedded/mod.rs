@@ -3,13 +3,25 @@
 //! [`store::Store`] is the state and its rules, synchronous; [`server::ApiServer`] is the HTTP of it, behind a real
 //! `kube::Client` in process and behind a listener for kubectl alike.
 
+mod discovery;
+mod events;
 pub mod faults;
 mod gc;
 mod kinds;
+mod list;
 mod managed;
+mod patch;
+mod present;
+mod rest;
+mod route;
+mod scale;
+mod selector;
 pub mod server;
 pub mod status;
 pub mod store;
+mod strategic;
+mod table;
+mod watch;
 mod write;
 
 // What lives in an embedded cluster.

@@ -12,7 +12,17 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use serde_json::Value;
 
-use super::{faults::Faults, status::Status, store::Store};
+use super::{
+    discovery,
+    faults::{Faults, RequestInfo},
+    present::Form,
+    rest::{self, Call, Reply, Verb},
+    route::{Query, Route, Target},
+    status::Status,
+    store::Store,
+    watch::Watch,
+};
+use crate::cluster::clock::Clock;
 
 /// Body of an answer: whole, or a watch that goes on.
 pub type Body = UnsyncBoxBody<Bytes, io::Error>;
@@ -44,6 +54,7 @@ struct Inner {
     store: Store,
     faults: Faults,
     proxy: Mutex<Option<ServiceProxy>>,
+    wall: Clock,
 }
 
 /// Marks an answer that must not arrive.
@@ -60,6 +71,7 @@ impl ApiServer {
                 store,
                 faults: Faults::default(),
                 proxy: Mutex::new(None),
+                wall: Clock::real(),
             }),
         }
     }
@@ -115,27 +127,210 @@ impl ApiServer {
         kube::Client::new(service, "default")
     }
 
-    /// Answers one request.
+    /// Answers one request. Never fails: what goes wrong is a `Status`, and an answer that a fault loses is a body that
+    /// breaks off.
     pub async fn handle(&self, request: Request<Bytes>) -> Response<Body> {
-        let _ = request;
-        status_answer(&Status::unknown_resource())
+        let mut response = self.respond(request).await;
+        if let Ok(date) = http::HeaderValue::from_str(&self.date()) {
+            response.headers_mut().insert(http::header::DATE, date);
+        }
+        response
+    }
+
+    async fn respond(&self, request: Request<Bytes>) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let query = Query::parse(parts.uri.query().unwrap_or_default());
+        let header = |name| text_of(&parts, name);
+        let accept = header(http::header::ACCEPT);
+        let target = match Route::parse(parts.uri.path()) {
+            Route::Resource(target) => target,
+            route @ (Route::Health
+            | Route::Version
+            | Route::Core
+            | Route::Groups
+            | Route::Group(_)
+            | Route::GroupVersion(..)
+            | Route::OpenApi
+            | Route::OpenApiOf(..)
+            | Route::Unknown) => {
+                return discovery::answer(&self.inner.store, &route, &accept);
+            }
+        };
+        let Some(verb) = Verb::of(&parts.method, &target, &query) else {
+            return status_answer(&Status::method_not_allowed());
+        };
+        let manager = match query.get("fieldManager") {
+            "" => agent(&header(http::header::USER_AGENT)),
+            manager => manager.to_owned(),
+        };
+        let info = RequestInfo {
+            verb: verb.name(),
+            group: target.group.clone(),
+            plural: target.plural.clone(),
+            namespace: target.namespace.clone(),
+            name: target.name.clone(),
+            subresource: target.subresource.clone(),
+            manager: manager.clone(),
+            body: body.clone(),
+        };
+        self.inner.faults.arrived(&info).await;
+        let response = if verb == Verb::Proxy {
+            self.proxy(&target, parts, body).await
+        } else {
+            let call = Call {
+                form: Form::accepted(&accept),
+                content_type: header(http::header::CONTENT_TYPE),
+                target,
+                query,
+                manager,
+                body,
+            };
+            match rest::answer(&self.inner.store, verb, &call) {
+                Ok(Reply::Json(code, body)) => json_answer(code, &body),
+                Ok(Reply::Watch(watch)) => watch_answer(*watch),
+                Err(status) => status_answer(&status),
+            }
+        };
+        if self.inner.faults.loses_answer(&info) {
+            return lost_answer();
+        }
+        response
+    }
+
+    async fn proxy(
+        &self,
+        target: &Target,
+        parts: http::request::Parts,
+        body: Bytes,
+    ) -> Response<Body> {
+        if target.plural != "services" || !target.group.is_empty() {
+            return status_answer(&Status::unknown_resource());
+        }
+        let proxy = self
+            .inner
+            .proxy
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        let Some(proxy) = proxy else {
+            return status_answer(&Status::unavailable(format!(
+                "no endpoints available for service {:?}: nothing answers for the services of cluster {:?}",
+                target.name, self.inner.name
+            )));
+        };
+        // [SCHEME:]NAME[:PORT]
+        let words: Vec<&str> = target.name.split(':').collect();
+        let (service, port) = match words.as_slice() {
+            [name] => (*name, ""),
+            [name, port] => (*name, *port),
+            ["http" | "https" | "", name, port] => (*name, *port),
+            _ => {
+                return status_answer(&Status::bad_request(format!(
+                    "invalid service request {:?}: it must be [SCHEME:]NAME[:PORT]",
+                    target.name
+                )));
+            }
+        };
+        let mut request = Request::from_parts(parts, body);
+        let path = match request.uri().query() {
+            Some(query) => format!("{}?{query}", target.rest),
+            None => target.rest.clone(),
+        };
+        match path.parse() {
+            Ok(uri) => *request.uri_mut() = uri,
+            Err(error) => {
+                return status_answer(&Status::bad_request(format!(
+                    "the path {path:?} cannot be passed on to service {service:?}: {error}"
+                )));
+            }
+        }
+        let call = ProxyCall {
+            namespace: target.namespace.clone(),
+            service: service.to_owned(),
+            port: port.to_owned(),
+            request,
+        };
+        proxy(call).await.map(whole)
+    }
+
+    /// The wall clock, for the `Date` header: Leases are real time whatever the cluster's clock shows.
+    fn date(&self) -> String {
+        jiff::Timestamp::from_millisecond(self.inner.wall.now().0)
+            .ok()
+            .and_then(|now| {
+                jiff::fmt::rfc2822::DateTimePrinter::new()
+                    .timestamp_to_rfc9110_string(&now)
+                    .ok()
+            })
+            .unwrap_or_default()
     }
 }
 
-fn status_answer(status: &Status) -> Response<Body> {
+fn text_of(parts: &http::request::Parts, name: http::HeaderName) -> String {
+    parts
+        .headers
+        .get(name)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// The field manager of a writer that names none: its User-Agent up to the slash.
+fn agent(user_agent: &str) -> String {
+    match user_agent.split('/').next() {
+        None | Some("") => "unknown".to_owned(),
+        Some(agent) => agent.to_owned(),
+    }
+}
+
+fn whole(body: Bytes) -> Body {
+    Full::new(body)
+        .map_err(|never: Infallible| match never {})
+        .boxed_unsync()
+}
+
+/// The answer that says what went wrong.
+pub(super) fn status_answer(status: &Status) -> Response<Body> {
     json_answer(status.code, &status.body())
 }
 
-fn json_answer(code: u16, body: &Value) -> Response<Body> {
-    let body = Full::new(Bytes::from(body.to_string()))
-        .map_err(|never: Infallible| match never {})
-        .boxed_unsync();
-    let mut response = Response::new(body);
+/// A JSON answer.
+pub(super) fn json_answer(code: u16, body: &Value) -> Response<Body> {
+    typed_answer(code, "application/json", Bytes::from(body.to_string()))
+}
+
+/// An answer of some media type.
+pub(super) fn typed_answer(code: u16, media: &'static str, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(whole(body));
     *response.status_mut() =
         http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(
         http::header::CONTENT_TYPE,
+        http::HeaderValue::from_static(media),
+    );
+    response
+}
+
+fn watch_answer(watch: Watch) -> Response<Body> {
+    let body = http_body_util::StreamBody::new(watch.into_frames()).boxed_unsync();
+    let mut response = Response::new(body);
+    response.headers_mut().insert(
+        http::header::CONTENT_TYPE,
         http::HeaderValue::from_static("application/json"),
     );
+    response
+}
+
+/// A connection that breaks: in process the call fails, over a socket the body breaks off.
+fn lost_answer() -> Response<Body> {
+    let broken = || {
+        io::Error::new(
+            io::ErrorKind::ConnectionReset,
+            "the connection broke before the answer",
+        )
+    };
+    let body = http_body_util::StreamBody::new(futures::stream::once(async move { Err(broken()) }));
+    let mut response = Response::new(body.boxed_unsync());
+    response.extensions_mut().insert(Lost);
     response
 }

@@ -1,0 +1,466 @@
+//! The verbs on objects.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::Method;
+use serde_json::{Value, json};
+
+use super::{
+    events,
+    gc::{DeleteOptions, Deleted, Propagation},
+    kinds::{EVENTS, Scale, Served},
+    list::{self, shown},
+    patch::Format,
+    present::{Form, Presenter},
+    route::{Query, Target},
+    scale,
+    selector::Filter,
+    status::{Cause, Status},
+    store::Store,
+    watch::Watch,
+    write::Writer,
+};
+use crate::api::objects::{Object, ObjectExt};
+
+/// What is asked of an object or a collection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Get,
+    List,
+    Watch,
+    Create,
+    Update,
+    Patch,
+    Delete,
+    DeleteCollection,
+    Proxy,
+}
+
+impl Verb {
+    /// The verb of a request; none for a method that objects do not have.
+    pub(super) fn of(method: &Method, target: &Target, query: &Query) -> Option<Self> {
+        if target.subresource == "proxy" {
+            return Some(Self::Proxy);
+        }
+        Some(match (method.as_str(), target.name.is_empty()) {
+            ("GET" | "HEAD", true) if query.is("watch") => Self::Watch,
+            ("GET" | "HEAD", true) => Self::List,
+            ("GET" | "HEAD", false) => Self::Get,
+            ("POST", true) => Self::Create,
+            ("PUT", false) => Self::Update,
+            ("PATCH", false) => Self::Patch,
+            ("DELETE", true) => Self::DeleteCollection,
+            ("DELETE", false) => Self::Delete,
+            _ => return None,
+        })
+    }
+
+    /// Kubernetes' name of it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::List => "list",
+            Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+            Self::DeleteCollection => "deletecollection",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// One request for objects.
+pub(super) struct Call {
+    pub(super) target: Target,
+    pub(super) query: Query,
+    pub(super) form: Form,
+    pub(super) content_type: String,
+    pub(super) manager: String,
+    pub(super) body: Bytes,
+}
+
+/// The answer to a [`Call`].
+pub(super) enum Reply {
+    Json(u16, Value),
+    Watch(Box<Watch>),
+}
+
+/// Carries out `verb`.
+pub(super) fn answer(store: &Store, verb: Verb, call: &Call) -> Result<Reply, Status> {
+    let target = &call.target;
+    let (served, stored) = find(store, target)?;
+    if served.namespaced && target.namespace.is_empty() && !target.name.is_empty()
+        || !served.namespaced && !target.namespace.is_empty()
+    {
+        return Err(Status::unknown_resource());
+    }
+    let it = Answering {
+        store,
+        call,
+        served,
+        stored,
+    };
+    let (code, object) = match (verb, target.subresource.as_str()) {
+        (Verb::List, _) => return it.list(),
+        (Verb::Watch, _) => return it.watch(),
+        (Verb::Delete, "") => return it.delete(),
+        (Verb::DeleteCollection, _) => return it.delete_collection(),
+        (Verb::Create, _) if it.served.create_only => return it.review(),
+        (Verb::Create, _) => (201, it.create()?),
+        (_, "scale") => return it.scale(verb),
+        (Verb::Get, "") => (200, it.get()?),
+        (Verb::Get, "status") if it.served.status => (200, it.get()?),
+        (Verb::Update, "") => (200, it.update(None)?),
+        (Verb::Update, "status") if it.served.status => (200, it.update(Some("status"))?),
+        (Verb::Patch, "") => (200, it.patch(None)?),
+        (Verb::Patch, "status") if it.served.status => (200, it.patch(Some("status"))?),
+        (Verb::Get | Verb::Update | Verb::Patch | Verb::Delete | Verb::Proxy, sub) => {
+            return Err(no_subresource(sub));
+        }
+    };
+    let object = shown(&it.served, &object);
+    Ok(Reply::Json(
+        code,
+        it.presenter().one(call.form, &it.served, &object),
+    ))
+}
+
+/// The served resource, and the one whose form is stored.
+fn find(store: &Store, target: &Target) -> Result<(Arc<Served>, Arc<Served>), Status> {
+    let state = store.lock();
+    let find = |group: &str| state.catalog.find(group, &target.version, &target.plural);
+    let served = find(&target.group).ok_or_else(Status::unknown_resource)?;
+    let stored = if served.is_core_event() {
+        find(EVENTS).ok_or_else(Status::unknown_resource)?
+    } else {
+        Arc::clone(&served)
+    };
+    Ok((served, stored))
+}
+
+fn no_subresource(name: &str) -> Status {
+    match name {
+        "log" | "exec" | "attach" | "portforward" => Status::bad_request(format!(
+            "pods of an embedded cluster run no containers, so there is no {name}; events and metrics tell what they do"
+        )),
+        _ => Status::unknown_resource(),
+    }
+}
+
+struct Answering<'a> {
+    store: &'a Store,
+    call: &'a Call,
+    served: Arc<Served>,
+    stored: Arc<Served>,
+}
+
+impl Answering<'_> {
+    fn presenter(&self) -> Presenter {
+        Presenter::new(self.store.clock().now(), &self.call.query)
+    }
+
+    fn filter(&self) -> Result<Filter, Status> {
+        Filter::parse(
+            &self.served,
+            self.call.query.get("labelSelector"),
+            self.call.query.get("fieldSelector"),
+        )
+    }
+
+    fn list(&self) -> Result<Reply, Status> {
+        let filter = self.filter()?;
+        let page = list::page(
+            &self.store.lock(),
+            &self.served,
+            &self.call.target.namespace,
+            &filter,
+            &self.call.query,
+        )?;
+        let list = self.presenter().list(self.call.form, &self.served, &page);
+        Ok(Reply::Json(200, list))
+    }
+
+    fn watch(&self) -> Result<Reply, Status> {
+        let Call {
+            target,
+            query,
+            form,
+            ..
+        } = self.call;
+        Watch::start(self.store, &self.served, &target.namespace, query, *form)
+            .map(|watch| Reply::Watch(Box::new(watch)))
+    }
+
+    fn get(&self) -> Result<Object, Status> {
+        let Target {
+            namespace, name, ..
+        } = &self.call.target;
+        self.store
+            .lock()
+            .object(&self.stored.key(), namespace, name)
+            .cloned()
+            .ok_or_else(|| Status::not_found(&self.served, name))
+    }
+
+    fn create(&self) -> Result<Object, Status> {
+        let target = &self.call.target;
+        if self.served.namespaced && target.namespace.is_empty() {
+            return Err(Status::method_not_allowed());
+        }
+        let object = self.incoming(self.body()?);
+        let writer = self.writer(None)?;
+        self.store
+            .create_as(&self.stored, &target.namespace, object, &writer)
+    }
+
+    fn update(&self, subresource: Option<&'static str>) -> Result<Object, Status> {
+        let wanted = self.incoming(self.body()?);
+        let mut writer = self.writer(subresource)?;
+        writer.replace = true;
+        self.change(&writer, |_| Ok(wanted))
+    }
+
+    fn patch(&self, subresource: Option<&'static str>) -> Result<Object, Status> {
+        let format = Format::of(&self.served, &self.call.content_type)?;
+        let patch = self.parsed()?;
+        let writer = self.writer(subresource)?;
+        self.change(&writer, |current| {
+            if self.served.is_core_event() {
+                let patched = format.apply(&self.served, &patch, &events::to_core(current))?;
+                return Ok(events::from_core(&patched));
+            }
+            format.apply(&self.served, &patch, current)
+        })
+    }
+
+    fn change(
+        &self,
+        writer: &Writer,
+        f: impl FnOnce(&Value) -> Result<Value, Status>,
+    ) -> Result<Object, Status> {
+        let Target {
+            namespace, name, ..
+        } = &self.call.target;
+        self.store
+            .update_as(&self.stored, namespace, name, writer, f)
+    }
+
+    fn scale(&self, verb: Verb) -> Result<Reply, Status> {
+        let Some(scale) = &self.served.scale else {
+            return Err(Status::unknown_resource());
+        };
+        let object = match verb {
+            Verb::Get => self.get()?,
+            Verb::Update => {
+                let wanted = self.body()?;
+                self.write_scale(scale, |_| Ok(wanted))?
+            }
+            Verb::Patch => {
+                let format = Format::of(&self.served, &self.call.content_type)?;
+                let patch = self.parsed()?;
+                self.write_scale(scale, |current| {
+                    let before = scale::read(scale, current);
+                    format.apply(&self.served, &patch, &before)
+                })?
+            }
+            Verb::List
+            | Verb::Watch
+            | Verb::Create
+            | Verb::Delete
+            | Verb::DeleteCollection
+            | Verb::Proxy => return Err(Status::method_not_allowed()),
+        };
+        Ok(Reply::Json(
+            200,
+            scale::read(scale, &shown(&self.served, &object)),
+        ))
+    }
+
+    fn write_scale(
+        &self,
+        scale: &Scale,
+        f: impl FnOnce(&Value) -> Result<Value, Status>,
+    ) -> Result<Object, Status> {
+        let writer = self.writer(Some("scale"))?;
+        self.change(&writer, |current| {
+            let wanted = f(current)?;
+            scale::write(&self.served, scale, current, &wanted)
+        })
+    }
+
+    fn delete(&self) -> Result<Reply, Status> {
+        let Target {
+            namespace, name, ..
+        } = &self.call.target;
+        let options = self.delete_options()?;
+        let deleted = self
+            .store
+            .delete_as(&self.stored, namespace, name, &options)?;
+        Ok(Reply::Json(
+            200,
+            match deleted {
+                Deleted::Marked(object) => {
+                    let object = shown(&self.served, &object);
+                    self.presenter().one(Form::Plain, &self.served, &object)
+                }
+                Deleted::Gone(object) => json!({
+                    "kind": "Status",
+                    "apiVersion": "v1",
+                    "metadata": {},
+                    "status": "Success",
+                    "details": {
+                        "name": name,
+                        "group": self.served.group,
+                        "kind": self.served.plural,
+                        "uid": object.uid(),
+                    },
+                }),
+            },
+        ))
+    }
+
+    fn delete_collection(&self) -> Result<Reply, Status> {
+        let filter = self.filter()?;
+        let options = self.delete_options()?;
+        let page = list::page(
+            &self.store.lock(),
+            &self.served,
+            &self.call.target.namespace,
+            &filter,
+            &Query::default(),
+        )?;
+        for object in &page.items {
+            let gone =
+                self.store
+                    .delete_as(&self.stored, object.namespace(), object.name(), &options);
+            match gone {
+                Ok(_) => {}
+                // Another one of them owned it.
+                Err(status) if status.code == 404 => {}
+                Err(status) => return Err(status),
+            }
+        }
+        let list = self.presenter().list(Form::Plain, &self.served, &page);
+        Ok(Reply::Json(200, list))
+    }
+
+    /// Reviews are answered and not kept: everything is allowed here.
+    fn review(&self) -> Result<Reply, Status> {
+        let mut review = self.body()?;
+        review["apiVersion"] = json!(self.served.api_version());
+        review["kind"] = json!(self.served.kind);
+        review["status"] = if self.served.kind == "SelfSubjectRulesReview" {
+            json!({
+                "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
+                "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+                "incomplete": false,
+            })
+        } else {
+            json!({"allowed": true, "reason": "the embedded cluster allows everything"})
+        };
+        Ok(Reply::Json(201, review))
+    }
+
+    fn incoming(&self, object: Value) -> Value {
+        if self.served.is_core_event() {
+            events::from_core(&object)
+        } else {
+            object
+        }
+    }
+
+    /// The body of a POST or PUT.
+    fn body(&self) -> Result<Value, Status> {
+        let kind = self.call.content_type.split(';').next().unwrap_or_default();
+        match kind.trim() {
+            "" | "application/json" => self.parsed(),
+            "application/yaml" => serde_saphyr::from_slice(&self.call.body).map_err(|error| {
+                Status::bad_request(format!("the body is not a YAML object: {error}"))
+            }),
+            "application/vnd.kubernetes.protobuf" => Err(Status::unsupported_media_type(
+                "the embedded cluster does not read protobuf; with kubectl, append \
+                 --dry-run=client -o yaml | kubectl apply -f -",
+            )),
+            other => Err(Status::unsupported_media_type(format!(
+                "the body of the request was in an unknown format ({other}) - accepted media types include: \
+                 application/json, application/yaml"
+            ))),
+        }
+    }
+
+    fn parsed(&self) -> Result<Value, Status> {
+        // serde_saphyr reads JSON too, but its errors speak of YAML.
+        serde_json::from_slice(&self.call.body)
+            .map_err(|error| Status::bad_request(format!("the body is not valid JSON: {error}")))
+    }
+
+    fn writer(&self, subresource: Option<&'static str>) -> Result<Writer, Status> {
+        Ok(Writer {
+            manager: self.call.manager.clone(),
+            subresource,
+            dry_run: dry_run(self.call.query.get("dryRun"))?,
+            strict: self.call.query.get("fieldValidation") == "Strict",
+            replace: false,
+        })
+    }
+
+    fn delete_options(&self) -> Result<DeleteOptions, Status> {
+        let query = &self.call.query;
+        let body = if self.call.body.is_empty() {
+            json!({})
+        } else {
+            self.body()?
+        };
+        let text = |pointer: &str| body.str_at(pointer).map(str::to_owned);
+        let policy =
+            text("/propagationPolicy").unwrap_or(query.get("propagationPolicy").to_owned());
+        let propagation = match policy.as_str() {
+            "Foreground" => Propagation::Foreground,
+            "Orphan" => Propagation::Orphan,
+            "" if body["orphanDependents"] == true => Propagation::Orphan,
+            "" | "Background" => Propagation::Background,
+            other => {
+                return Err(Status::bad_request(format!(
+                    "propagationPolicy {other:?} must be Background, Foreground or Orphan"
+                )));
+            }
+        };
+        let dry = body
+            .array_at("/dryRun")
+            .first()
+            .and_then(Value::as_str)
+            .unwrap_or(query.get("dryRun"));
+        Ok(DeleteOptions {
+            uid: text("/preconditions/uid"),
+            resource_version: text("/preconditions/resourceVersion"),
+            propagation,
+            grace_seconds: body
+                .int_at("/gracePeriodSeconds")
+                .or(query.get("gracePeriodSeconds").parse().ok()),
+            dry_run: dry_run(dry)?,
+        })
+    }
+}
+
+fn dry_run(text: &str) -> Result<bool, Status> {
+    match text {
+        "" => Ok(false),
+        "All" => Ok(true),
+        other => Err(Status {
+            code: 422,
+            reason: "Invalid",
+            message: format!(
+                "Options.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: {other:?}: supported values: \"All\""
+            ),
+            details: Some(Box::new(super::status::Details {
+                group: "meta.k8s.io".to_owned(),
+                kind: "Options".to_owned(),
+                causes: vec![Cause::unsupported("dryRun", &json!(other), &[json!("All")])],
+                ..Default::default()
+            })),
+        }),
+    }
+}
