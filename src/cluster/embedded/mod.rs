@@ -25,7 +25,13 @@ mod watch;
 mod write;
 
 // What lives in an embedded cluster.
+mod controllers;
+pub mod fleet;
 pub mod images;
+pub mod listener;
 pub mod metrics;
 #[cfg(feature = "embedded-metrics")]
 mod promql;
+mod proxy;
+mod routes;
+pub mod traffic;
