@@ -1,6 +1,6 @@
 //! The composition root: registry -> engine -> server, and a graceful end.
 
-use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
 use clap::Parser;
 use tokio::net::TcpListener;
@@ -11,8 +11,10 @@ use crate::{
     api::{crd, names, parse},
     cli::Cli,
     cluster::{
+        ClusterSpec,
+        clock::Clock,
         embedded::{
-            fleet::{Fleet, FleetOptions},
+            fleet::{Fleet, FleetOptions, Member},
             listener,
         },
         registry::{Registry, Sources},
@@ -20,13 +22,15 @@ use crate::{
     config::{self, Config},
     engine::{Engine, Settings, control::Control},
     http,
-    mcp::{clients, schemas, server::McpServer},
-    outbound::http::Direct,
+    mcp::{McpServer, clients, schemas},
+    outbound::http::{self as client, Transport},
     telemetry::{self, Metrics},
 };
 
 /// Where the embedded clusters listen for kubectl; taken already, any port will do.
 const EMBEDDED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8090);
+/// How long running calls may take to end after the process was asked to stop.
+const DRAIN: Duration = Duration::from_secs(10);
 /// Exit code of a command line that cannot be carried out.
 const USAGE: u8 = 2;
 
@@ -41,6 +45,8 @@ enum Fatal {
     Registry(#[from] crate::cluster::registry::RegistryError),
     #[error("the embedded clusters cannot start: {0}")]
     Fleet(String),
+    #[error("{0}")]
+    Client(String),
     #[error("serving failed: {0}")]
     Serve(io::Error),
 }
@@ -115,7 +121,7 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         kubeconfigs: kubeconfig,
         lead,
         in_cluster,
-        embedded: fleet.as_ref().map(|f| f.fleet.specs()).unwrap_or_default(),
+        embedded: fleet.as_ref().map(|f| specs(&f.fleet)).unwrap_or_default(),
     };
     let registry = Registry::load(sources).await?;
     let settings = Settings {
@@ -126,12 +132,12 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         parse: parse::Settings { mesh_provider: mesh_provider.clone() },
     };
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), &mesh_provider);
-    let direct = Direct::new();
+    let direct = Transport::Direct(client::client(false).map_err(Fatal::Client)?);
     let clusters: Vec<_> = registry.all().iter().filter_map(|e| e.cluster.as_ref().ok().cloned()).collect();
     let driving = engine.then(|| Engine::start(&clusters, settings.clone(), metrics.clone(), direct.clone()));
     let draining = CancellationToken::new();
     let server = McpServer::new(Control::new(registry, settings, direct), metrics.clone(), draining.clone());
-    let options = http::Options::new(allowed_host, Arc::new(|| true), metrics);
+    let options = http::Options::new(allowed_host, Arc::new(|| Ok(())), metrics);
     let address = listener.local_addr().map_err(Fatal::Serve)?;
     print!("{}", welcome(address, fleet.as_ref()));
     let ends = {
@@ -141,7 +147,8 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
             draining.cancel();
         }
     };
-    let served = http::serve(listener, http::router(server, options), ends).await;
+    let cut = options.cut.clone();
+    let served = http::serve(listener, http::router(server, options), ends, DRAIN, cut).await;
     if let Some(driving) = driving {
         driving.stop().await;
     }
@@ -158,27 +165,45 @@ async fn cluster(config: config::Fleet) -> Result<(), Fatal> {
     Ok(())
 }
 
+/// The embedded clusters as the registry takes them.
+fn specs(fleet: &Fleet) -> Vec<ClusterSpec> {
+    let spec = |member: &Member| ClusterSpec {
+        name: member.name.clone(),
+        labels: member.labels.clone(),
+        client: member.server.client(),
+        clock: member.clock.clone(),
+        leads: true,
+        inside: false,
+        embedded: true,
+    };
+    fleet.members().iter().map(spec).collect()
+}
+
 /// The embedded clusters with their listener and their kubeconfig file.
 struct EmbeddedFleet {
-    fleet: Fleet,
+    fleet: Arc<Fleet>,
     address: SocketAddr,
     kubeconfig: PathBuf,
 }
 
 impl EmbeddedFleet {
     async fn start(speed: u32, listen: SocketAddr, any_port: bool, stop: &CancellationToken) -> Result<Self, Fatal> {
-        let options = FleetOptions { speed: f64::from(speed), crds: crd::crds(), ..FleetOptions::default() };
-        let fleet = Fleet::start(options).map_err(|error| Fatal::Fleet(error.to_string()))?;
+        let options = FleetOptions::new(Clock::real().now(), f64::from(speed), crd::crds());
+        let fleet = Arc::new(Fleet::start(options).map_err(|error| Fatal::Fleet(error.to_string()))?);
         let listener = match bind(listen).await {
             Err(_) if any_port => bind(SocketAddr::new(listen.ip(), 0)).await?,
             other => other?,
         };
         let address = listener.local_addr().map_err(Fatal::Serve)?;
         let kubeconfig = std::env::temp_dir().join(format!("canary-mcp-{}.kubeconfig", address.port()));
-        listener::write_private(&kubeconfig, &listener::kubeconfig(address))
+        listener::write_private(&kubeconfig, &listener::kubeconfig(&fleet, address))
             .map_err(|error| Fatal::Write(kubeconfig.clone(), error))?;
-        let serving = listener::serve(listener, &fleet, stop.clone().cancelled_owned());
-        tokio::spawn(serving);
+        let (served, stop) = (fleet.clone(), stop.clone());
+        tokio::spawn(async move {
+            if let Err(error) = listener::serve(listener, &served, stop.cancelled_owned()).await {
+                tracing::error!(%error, "the embedded clusters are no longer served to kubectl");
+            }
+        });
         Ok(Self { fleet, address, kubeconfig })
     }
 

@@ -8,13 +8,14 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod api;
-pub mod cluster;
-pub mod cli;
-pub mod config;
+pub mod app;
 pub mod build;
+pub mod cli;
+pub mod cluster;
+pub mod config;
 pub mod decide;
 pub mod engine;
 pub mod http;
 pub mod mcp;
-pub mod telemetry;
 pub mod outbound;
+pub mod telemetry;

@@ -81,6 +81,13 @@ pub fn refusal_told(canary: &Value) -> bool {
     })
 }
 
+/// Whether the Canary is refused as it stands, of whatever generation.
+#[must_use]
+pub fn refusal_stands(canary: &Value) -> bool {
+    conditions::find(canary, conditions::ACCEPTED)
+        .is_some_and(|condition| condition["status"] == "False")
+}
+
 fn run_json(run: &Run, stage: Stage) -> Value {
     let mut json = json!({
         "id": run.id,

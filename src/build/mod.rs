@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod pin;
 pub mod routes;
 pub mod scaler;
+pub mod seen;
 pub mod services;
 pub mod template;
 pub mod workload;

@@ -44,7 +44,7 @@ pub fn seen(plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen 
         services_ready: services::roles_ready(plan, objects),
         apex_on_primary: services::apex_on_primary(plan, objects),
         route_ready: istio::ready(plan, objects),
-        weights: istio::read(plan, objects),
+        weights: istio::read(objects),
         scaler_paused: scaler::paused(plan, objects),
         primary_scaler_ready: plan.scaler.is_none() || objects.primary_scaler.is_some(),
         primary_scaler_synced: scaler::sync_primary(plan, objects).is_empty(),

@@ -17,7 +17,7 @@ pub(super) async fn apply_all(ctx: &Ctx, plan: &Plan, state: &State, effects: &[
     for effect in effects {
         // Each effect is built on what the one before it left.
         let Some(objects) = ctx.snapshot() else { return Ok(()) };
-        for write in writes(plan, state, &objects, *effect, &stamp(ctx.held())) {
+        for write in writes(plan, state, &objects, effect, &stamp(ctx.held())) {
             ctx.write(&write).await?;
         }
     }
@@ -28,7 +28,7 @@ fn stamp(held: &Held) -> Stamp {
     Stamp { epoch: held.epoch().to_owned() }
 }
 
-fn writes(plan: &Plan, state: &State, objects: &Objects, effect: Effect, stamp: &Stamp) -> Vec<Write> {
+fn writes(plan: &Plan, state: &State, objects: &Objects, effect: &Effect, stamp: &Stamp) -> Vec<Write> {
     let run = state.run.as_ref();
     match effect {
         Effect::Pin => run.map(|r| pin::pin(plan, objects, stamp, r)).unwrap_or_default(),
@@ -37,7 +37,7 @@ fn writes(plan: &Plan, state: &State, objects: &Objects, effect: Effect, stamp: 
         Effect::CreatePrimaryScaler => scaler::create_primary(plan, objects, stamp),
         Effect::Apex => services::apex(plan, objects, stamp),
         Effect::Route => istio::ensure(plan, objects, stamp),
-        Effect::Weights(weights) => istio::set_weights(plan, objects, weights),
+        Effect::Weights(weights) => istio::set_weights(objects, *weights),
         Effect::PauseScaler => scaler::pause(plan, objects),
         Effect::ResumeScaler => scaler::resume(plan, objects),
         Effect::ScaleUp => workload::scale_up(plan, objects),
@@ -84,11 +84,11 @@ pub(super) async fn stamp_all(ctx: &Ctx, objects: &Objects) -> Result<(), Error>
         &objects.scaler,
         &objects.primary_scaler,
     ];
-    let canary = Some(objects.canary.clone());
-    for object in all.into_iter().chain([&canary]).flatten() {
-        if object.annotation(crate::api::names::EPOCH) != Some(ctx.held().epoch()) {
-            ctx.stamp(object).await?;
-        }
+    let epoch = Some(ctx.held().epoch());
+    let older = |object: &&Object| object.annotation(crate::api::names::EPOCH) != epoch;
+    let objects: Vec<Object> = all.into_iter().flatten().chain([&objects.canary]).filter(older).cloned().collect();
+    for object in objects {
+        ctx.stamp(&object).await?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Questions answered: the checks of one analysis, all at once, each by its provider.
 
 use bytes::Bytes;
-use futures::future::join_all;
+use futures::future::{BoxFuture, FutureExt, join_all};
 use http::{Request, Response};
 
 use super::{Settings, Shared, objects::POD_TEMPLATE_HASH, rollout::Ctx};
@@ -28,11 +28,19 @@ use crate::{
 };
 
 /// Evaluates every check of the plan, and the canary's share of the requests.
-pub(super) async fn analysis(ctx: &Ctx, plan: &Plan, state: &State, objects: &Objects) -> Analysis {
+pub(super) fn analysis<'a>(
+    ctx: &'a Ctx,
+    plan: &'a Plan,
+    state: &'a State,
+    objects: &'a Objects,
+) -> BoxFuture<'a, Analysis> {
     let asker = Asker { shared: &ctx.shared, cluster: ctx.cluster(), plan, state, objects };
-    let samples = join_all(plan.checks.iter().map(|check| asker.sample(check)));
-    let (samples, share) = futures::join!(samples, asker.share());
-    Analysis { at: ctx.cluster().clock().now(), samples, share }
+    async move {
+        let samples = join_all(plan.checks.iter().map(|check| asker.sample(check).boxed()));
+        let (samples, share) = futures::join!(samples, asker.share());
+        Analysis { at: ctx.cluster().clock().now(), samples, share }
+    }
+    .boxed()
 }
 
 /// Whether the installation's Prometheus answers from here, else why not.

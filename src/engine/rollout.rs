@@ -88,6 +88,8 @@ pub(super) struct Rollout {
     said: Said,
     /// The last spec that could be carried out: a run goes on by it when the spec is broken meanwhile.
     plan: Option<Plan>,
+    /// Why the spec cannot be carried out as it stands.
+    refusals: Vec<Refusal>,
     /// resourceVersions of everything at the last tick.
     fingerprint: u64,
 }
@@ -96,7 +98,7 @@ impl Rollout {
     pub(super) fn new(shared: Arc<Shared>, world: World, held: Held, teller: Teller, canary: &Object) -> Self {
         let (namespace, name) = (canary.namespace().to_owned(), canary.name().to_owned());
         let ctx = Ctx { shared, world, close: None, held, namespace, name };
-        Self { ctx, teller, said: Said::default(), plan: None, fingerprint: 0 }
+        Self { ctx, teller, said: Said::default(), plan: None, refusals: Vec::new(), fingerprint: 0 }
     }
 
     /// Drives the Canary until it is gone or the Lease is lost.
@@ -131,7 +133,7 @@ impl Rollout {
     /// Sleeps until the wait is over or an object of this Canary has changed.
     async fn sleep(&mut self, broad: &mut watch::Receiver<u64>, wait: Wait) {
         let clock = self.ctx.cluster().clock().clone();
-        let timer = async {
+        let timer = async move {
             match wait {
                 Wait::Again => {}
                 Wait::Until(at) => clock.sleep_until(at).await,
@@ -260,8 +262,10 @@ impl Rollout {
             }
             act::apply_all(&self.ctx, plan, state, &effects).await?;
         }
-        if next != *state {
-            self.record(state, &next, plan).await?;
+        let news = next != *state;
+        if news {
+            self.record(&next).await?;
+            self.measure(state, &next, plan);
         }
         for tell in tell {
             self.tell(&objects.canary, tell);
@@ -270,19 +274,18 @@ impl Rollout {
     }
 
     /// The one status write of a tick.
-    async fn record(&mut self, state: &State, next: &State, plan: &Plan) -> Result<(), Error> {
+    async fn record(&self, next: &State) -> Result<(), Error> {
         let Some(objects) = self.ctx.snapshot() else { return Ok(()) };
         let now = self.ctx.cluster().clock().now();
         let mut canary = objects.canary.as_ref().clone();
-        canary["status"] = status::status(next, &Self::extra(&objects, &[], now));
+        canary["status"] = status::status(next, &self.extra(&objects, now));
         let written = self.ctx.cluster().put_status(&canary, &self.ctx.held).await?;
         self.ctx.take(written);
-        self.measure(state, next, plan);
         Ok(())
     }
 
-    fn extra<'a>(objects: &'a Objects, refusals: &'a [Refusal], now: Moment) -> status::Extra<'a> {
-        status::Extra { canary: &objects.canary, now, kind: "Deployment", refusals }
+    fn extra<'a>(&'a self, objects: &'a Objects, now: Moment) -> status::Extra<'a> {
+        status::Extra { canary: &objects.canary, now, kind: "Deployment", refusals: &self.refusals }
     }
 
     /// Metrics of a status that was written.
@@ -360,36 +363,37 @@ impl Rollout {
 
     /// The plan, if the spec can be carried out; otherwise condition `Accepted=False` and one event for each generation.
     async fn accepted(&mut self, state: &State, objects: &Objects) -> Result<Option<Plan>, Error> {
-        let refusals = match parse::plan(&objects.canary, &self.ctx.shared.settings.parse) {
-            Ok(plan) => {
-                let refusals = build::check::check(&plan, objects);
-                if refusals.is_empty() {
-                    self.plan = Some(plan.clone());
-                    self.refuse(objects, &[]).await?;
-                    return Ok(Some(plan));
-                }
-                refusals
-            }
-            Err(refusals) => refusals,
+        let parsed = parse::plan(&objects.canary, &self.ctx.shared.settings.parse);
+        self.refusals = match &parsed {
+            Ok(plan) => build::check::check(plan, objects),
+            Err(refusals) => refusals.clone(),
         };
-        self.refuse(objects, &refusals).await?;
+        self.refuse(objects).await?;
+        if let (Ok(plan), true) = (parsed, self.refusals.is_empty()) {
+            self.plan = Some(plan.clone());
+            return Ok(Some(plan));
+        }
         // A run that has begun goes on by the spec that it began with.
-        let running = state.phase.running();
-        Ok(if running { self.plan.clone() } else { None })
+        Ok(self.plan.clone().filter(|_| state.phase.running()))
     }
 
-    async fn refuse(&mut self, objects: &Objects, refusals: &[Refusal]) -> Result<(), Error> {
-        let now = self.ctx.cluster().clock().now();
-        let told = if refusals.is_empty() { !status::refusal_stands(&objects.canary) } else { status::refusal_told(&objects.canary) };
+    /// Writes condition `Accepted` when it is not what is told already.
+    async fn refuse(&mut self, objects: &Objects) -> Result<(), Error> {
+        let told = if self.refusals.is_empty() {
+            !status::refusal_stands(&objects.canary)
+        } else {
+            status::refusal_told(&objects.canary)
+        };
         if told {
             return Ok(());
         }
+        let now = self.ctx.cluster().clock().now();
         let mut canary = objects.canary.as_ref().clone();
-        canary["status"] = status::refused(&Self::extra(objects, refusals, now));
+        canary["status"] = status::refused(&self.extra(objects, now));
         let written = self.ctx.cluster().put_status(&canary, &self.ctx.held).await?;
         self.ctx.take(written);
-        if !refusals.is_empty() {
-            let said: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+        if !self.refusals.is_empty() {
+            let said: Vec<String> = self.refusals.iter().map(ToString::to_string).collect();
             self.tell(&objects.canary, Tell::warning(format!("Refused: {}", said.join("; "))));
         }
         Ok(())
