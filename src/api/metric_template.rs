@@ -73,7 +73,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn template(spec: Value) -> Result<MetricTemplate, String> {
+    fn template(spec: &Value) -> Result<MetricTemplate, String> {
         MetricTemplate::read(
             &json!({"metadata": {"name": "m", "namespace": "flagger-system"}, "spec": spec}),
         )
@@ -84,7 +84,7 @@ mod tests {
         let spec = json!({"provider": {"type": "prometheus", "address": "http://prometheus.monitoring:9090",
                           "headers": {"X-Scope-OrgID": ["a"]}}, "query": "sum(x)"});
         assert_eq!(
-            template(spec).unwrap(),
+            template(&spec).unwrap(),
             MetricTemplate {
                 namespace: "flagger-system".into(),
                 name: "m".into(),
@@ -111,7 +111,7 @@ mod tests {
                 "MetricTemplate flagger-system/m: spec.query is missing",
             ),
         ] {
-            assert_eq!(template(spec).unwrap_err(), reason);
+            assert_eq!(template(&spec).unwrap_err(), reason);
         }
     }
 }

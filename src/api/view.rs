@@ -1,8 +1,18 @@
 //! [`RolloutView`]: what `get_status` shows of one rollout, computed by one pure function from the cluster's objects, on the replica
 //! that leads and on any other alike.
 
+mod compute;
+#[cfg(test)]
+mod tests;
+mod words;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use self::{
+    compute::{row, view},
+    words::{line, next, summary},
+};
 
 use crate::decide::state::{Phase, Verdict};
 

@@ -9,7 +9,25 @@ use crate::api::objects::{ObjectExt, Objects};
 #[must_use]
 pub fn manifest_for(deployment: &Value, objects: &Objects) -> String {
     let (namespace, name) = (deployment.namespace(), deployment.name());
-    let mut yaml = format!(
+    let scaler = objects.scaler.as_ref().map_or(String::new(), |scaler| {
+        format!(
+            "  autoscalerRef:
+    apiVersion: keda.sh/v1alpha1
+    kind: ScaledObject
+    name: {}
+",
+            scaler.name()
+        )
+    });
+    let ports = ports(deployment, objects);
+    let route = objects.virtual_service.as_ref();
+    let lists = ["gateways", "hosts"].map(|key| {
+        list(
+            key,
+            route.map_or(&[], |route| route.array_at(&format!("/spec/{key}"))),
+        )
+    });
+    format!(
         "apiVersion: flagger.app/v1beta1
 kind: Canary
 metadata:
@@ -21,25 +39,8 @@ spec:
     apiVersion: apps/v1
     kind: Deployment
     name: {name}
-"
-    );
-    if let Some(scaler) = &objects.scaler {
-        yaml += &format!(
-            "  autoscalerRef:
-    apiVersion: keda.sh/v1alpha1
-    kind: ScaledObject
-    name: {}
-",
-            scaler.name()
-        );
-    }
-    yaml += "  service:\n";
-    yaml += &ports(deployment, objects);
-    if let Some(route) = &objects.virtual_service {
-        yaml += &list("gateways", route.array_at("/spec/gateways"));
-        yaml += &list("hosts", route.array_at("/spec/hosts"));
-    }
-    yaml + "  analysis:
+{scaler}  service:
+{ports}{}  analysis:
     interval: 1m
     threshold: 3
     maxWeight: 30
@@ -53,7 +54,9 @@ spec:
         interval: 1m
         thresholdRange:
           max: 500
-"
+",
+        lists.concat()
+    )
 }
 
 fn ports(deployment: &Value, objects: &Objects) -> String {
@@ -67,12 +70,10 @@ fn ports(deployment: &Value, objects: &Objects) -> String {
         .find_map(|container| container.array_at("/ports").first());
     if let Some(port) = service {
         let number = &port["port"];
-        let target = match &port["targetPort"] {
-            Value::Null => number.to_string(),
-            target => target
-                .as_str()
-                .map_or_else(|| target.to_string(), str::to_owned),
-        };
+        let target = port.get("targetPort").unwrap_or(number);
+        let target = target
+            .as_str()
+            .map_or_else(|| target.to_string(), str::to_owned);
         format!("    port: {number}\n    targetPort: {target}\n")
     } else if let Some(port) = container {
         let number = &port["containerPort"];
@@ -88,9 +89,7 @@ fn list(key: &str, items: &[Value]) -> String {
     if items.is_empty() {
         return String::new();
     }
-    let lines: String = items
-        .iter()
-        .map(|item| format!("      - {item}\n"))
-        .collect();
-    format!("    {key}:\n{lines}")
+    let mut lines = vec![format!("    {key}:\n")];
+    lines.extend(items.iter().map(|item| format!("      - {item}\n")));
+    lines.concat()
 }

@@ -209,18 +209,14 @@ fn rename(query: &str, target: &str) -> String {
         let after = &found[target.len()..];
         let ends = |after: &str| !after.starts_with(word);
         let begins = !out.ends_with(|c: char| word(c) || c == '-');
-        let rest_after = match (
-            after.strip_prefix("-canary"),
-            after.strip_prefix("-primary"),
-        ) {
-            (Some(more), _) if begins && ends(more) => more,
-            (_, Some(more)) if begins && ends(more) => more,
-            _ => after,
-        };
+        let role = after
+            .strip_prefix("-canary")
+            .or_else(|| after.strip_prefix("-primary"))
+            .filter(|more| ends(more));
         if begins && ends(after) {
             out.push_str(target);
             out.push_str("-primary");
-            rest = rest_after;
+            rest = role.unwrap_or(after);
         } else {
             out.push_str(target);
             rest = after;

@@ -1,0 +1,386 @@
+//! From the cluster's objects to what is shown of them.
+
+use serde_json::Value;
+
+use super::{
+    CheckView, Copies, CopyView, EventView, Pair, RolloutRow, RolloutView, ScalerView,
+    StepCheckView, StepOf, StepView, WaitingFor, WeightView,
+};
+use crate::{
+    api::{
+        names,
+        objects::{Object, ObjectExt, Objects},
+        parse::{self, Refusal, Settings},
+        revision::revision,
+        status,
+        text::clean,
+        time::{moment, rfc3339},
+    },
+    decide::{
+        facts::Moment,
+        plan::Plan,
+        state::{CheckResult, Phase, Stage, State, StepResult},
+    },
+};
+
+/// The newest events are enough.
+const EVENTS: usize = 10;
+/// Bytes of a sentence that the cluster gives.
+const LONGEST: usize = 500;
+/// Bytes of a query.
+const LONGEST_QUERY: usize = 2000;
+
+/// One rollout in full, as the cluster's objects have it at `now` (of the cluster's clock).
+#[must_use]
+pub fn view(objects: &Objects, now: Moment, settings: &Settings) -> RolloutView {
+    let canary = &*objects.canary;
+    let state = status::state(canary, now);
+    let parsed = parse::plan(canary, settings);
+    let plan = parsed.as_ref().ok();
+    let step = step(&state, plan);
+    RolloutView {
+        cluster: objects.cluster.clone(),
+        namespace: canary.namespace().to_owned(),
+        name: canary.name().to_owned(),
+        strategy: "canary".to_owned(),
+        phase: state.phase,
+        waiting_for: waiting_for(objects, &state, plan),
+        weight: WeightView {
+            written: state.weight,
+            observed: state.evidence.share,
+            observed_at: state.evidence.share_at.map(rfc3339),
+        },
+        run: state.run.as_ref().map(|run| run.id.clone()),
+        revision: Pair {
+            live: state.last_promoted.clone(),
+            canary: objects
+                .target
+                .as_ref()
+                .map(|target| revision(&target["spec"]["template"])),
+        },
+        image: images(objects),
+        failed_checks: state.failed_checks,
+        threshold: plan.map_or(3, |plan| plan.threshold),
+        checks: checks(&state, plan),
+        steps: state.evidence.steps.iter().map(step_view).collect(),
+        steps_merged: state.evidence.merged,
+        copies: Copies {
+            primary: copy(objects.primary.as_ref(), objects.primary_scaler.as_ref()),
+            canary: copy(objects.target.as_ref(), objects.scaler.as_ref()),
+        },
+        events: events(objects),
+        elapsed_seconds: elapsed(&state, now),
+        estimated_end: estimated_end(&state, plan, &step, now).map(rfc3339),
+        next_check_at: state.next_check_at.map(rfc3339),
+        reason: reason(canary, &state, parsed.as_ref().err()),
+        led_by: objects.led_by.clone(),
+        cursor: cursor(&state),
+        step,
+    }
+}
+
+/// One row of the table of rollouts.
+#[must_use]
+pub fn row(objects: &Objects, now: Moment, _settings: &Settings) -> RolloutRow {
+    let canary = &*objects.canary;
+    let state = status::state(canary, now);
+    let Pair { live, canary: next } = images(objects);
+    RolloutRow {
+        cluster: objects.cluster.clone(),
+        namespace: canary.namespace().to_owned(),
+        name: canary.name().to_owned(),
+        phase: state.phase,
+        weight: state.weight,
+        failed_checks: state.failed_checks,
+        canary_image: next.filter(|next| Some(next) != live.as_ref()),
+        image: live,
+        since: canary["status"]["lastTransitionTime"]
+            .is_string()
+            .then(|| rfc3339(state.since)),
+    }
+}
+
+/// Changes with run, phase and weight, and with nothing else.
+fn cursor(state: &State) -> String {
+    let run = state.run.as_ref().map_or(0, |run| run.n);
+    format!("run{run}:{}:{}", state.phase.name(), state.weight)
+}
+
+/// The current step: by weight while it is analysed, all of them from the promotion on, as many as there were after the end.
+fn step(state: &State, plan: Option<&Plan>) -> StepOf {
+    let steps = plan.map_or(&[][..], |plan| &plan.steps);
+    let of = steps.len();
+    let past = state.evidence.steps.iter().filter(|step| step.weight > 0);
+    let n = match state.stage {
+        Stage::Bootstrap | Stage::Starting => 0,
+        Stage::Analysing | Stage::Gated => {
+            steps.iter().filter(|step| **step <= state.weight).count()
+        }
+        Stage::Copying | Stage::Shifting | Stage::Settling => of,
+        Stage::Idle | Stage::Reverting | Stage::Restoring => {
+            past.count() + state.evidence.merged as usize
+        }
+    };
+    StepOf {
+        n: i64::try_from(n.min(of)).unwrap_or(0),
+        of: i64::try_from(of).unwrap_or(0),
+    }
+}
+
+fn waiting_for(objects: &Objects, state: &State, plan: Option<&Plan>) -> Option<WaitingFor> {
+    let since = state.run.as_ref().map_or(state.since, |run| run.stage_at);
+    let wait = |what: String, how: Option<String>| {
+        Some(WaitingFor {
+            what,
+            since: Some(rfc3339(since)),
+            how,
+        })
+    };
+    if plan.is_some_and(|plan| plan.suspend) {
+        return wait("spec.suspend to be taken off".to_owned(), None);
+    }
+    let busy = state.stage != Stage::Idle;
+    if busy && objects.led_by.is_none() {
+        return wait(
+            "an engine: nobody holds the Lease of this cluster".to_owned(),
+            Some("start canary-mcp with --lead for this cluster".to_owned()),
+        );
+    }
+    let pods = |copy: &str, of: Option<&Object>| {
+        let view = self::copy(of, None);
+        let (ready, wanted) = (view.ready, view.replicas);
+        let trouble = of.and_then(|of| trouble(objects, of));
+        wait(
+            format!("the {copy}'s pods to become ready ({ready} of {wanted} are)"),
+            trouble,
+        )
+    };
+    let route = || wait("the mesh to take up the route".to_owned(), None);
+    let (target, primary) = (objects.target.as_ref(), objects.primary.as_ref());
+    match state.stage {
+        Stage::Idle | Stage::Analysing | Stage::Shifting => None,
+        Stage::Bootstrap | Stage::Copying | Stage::Restoring => pods("primary", primary),
+        Stage::Starting => pods("canary", target),
+        Stage::Gated => wait(
+            "a person to open the promotion gate".to_owned(),
+            Some("call promote to go on, or rollback".to_owned()),
+        ),
+        Stage::Settling | Stage::Reverting => route(),
+    }
+}
+
+/// Why pods of a workload are not ready, as their statuses say.
+fn trouble(objects: &Objects, workload: &Value) -> Option<String> {
+    let labels = workload
+        .pointer("/spec/selector/matchLabels")?
+        .as_object()?;
+    let mine = |pod: &&Object| {
+        labels
+            .iter()
+            .all(|(key, value)| pod.label(key) == value.as_str())
+    };
+    objects.pods.iter().filter(mine).find_map(|pod| {
+        let waiting = pod
+            .array_at("/status/containerStatuses")
+            .iter()
+            .find_map(|container| {
+                let reason = container.str_at("/state/waiting/reason")?;
+                let starting = ["ContainerCreating", "PodInitializing"].contains(&reason);
+                (!starting).then(|| {
+                    let name = container.str_at("/name").unwrap_or_default();
+                    let restarts = container.int_at("/restartCount").unwrap_or(0);
+                    format!(
+                        "container {name} of pod {}: {reason}, {restarts} restarts",
+                        pod.name()
+                    )
+                })
+            });
+        let unscheduled = || {
+            pod.array_at("/status/conditions")
+                .iter()
+                .find(|c| c["type"] == "PodScheduled" && c["status"] == "False")
+                .map(|c| {
+                    let why = c.str_at("/message").unwrap_or("no reason given");
+                    format!("pod {} is not scheduled: {why}", pod.name())
+                })
+        };
+        waiting
+            .or_else(unscheduled)
+            .map(|text| clean(&text, LONGEST))
+    })
+}
+
+fn images(objects: &Objects) -> Pair {
+    let image = |workload: &Option<Object>| {
+        workload
+            .as_ref()?
+            .array_at("/spec/template/spec/containers")
+            .iter()
+            .find(|container| container["name"] != "istio-proxy")?
+            .str_at("/image")
+            .map(|image| clean(image, LONGEST))
+    };
+    Pair {
+        live: image(&objects.primary),
+        canary: image(&objects.target),
+    }
+}
+
+/// The plan's checks with their last results; without a plan, what is recorded.
+fn checks(state: &State, plan: Option<&Plan>) -> Vec<CheckView> {
+    let results = &state.evidence.checks;
+    let Some(plan) = plan else {
+        return results.iter().map(check_view).collect();
+    };
+    plan.checks
+        .iter()
+        .map(|check| {
+            let result = results.iter().find(|result| result.name == check.name);
+            result.map_or_else(
+                || CheckView {
+                    name: check.name.clone(),
+                    value: None,
+                    min: check.bounds.min,
+                    max: check.bounds.max,
+                    verdict: None,
+                    query: None,
+                    at: None,
+                    error: None,
+                },
+                check_view,
+            )
+        })
+        .collect()
+}
+
+fn check_view(result: &CheckResult) -> CheckView {
+    CheckView {
+        name: result.name.clone(),
+        value: result.value,
+        min: result.bounds.min,
+        max: result.bounds.max,
+        verdict: Some(result.verdict),
+        query: Some(clean(&result.query, LONGEST_QUERY)),
+        at: Some(rfc3339(result.at)),
+        error: result.error.as_ref().map(|error| clean(error, LONGEST)),
+    }
+}
+
+fn step_view(step: &StepResult) -> StepView {
+    StepView {
+        weight: step.weight,
+        at: rfc3339(step.at),
+        verdict: step.verdict,
+        checks: step
+            .checks
+            .iter()
+            .map(|check| StepCheckView {
+                name: check.name.clone(),
+                value: check.value,
+                verdict: check.verdict,
+            })
+            .collect(),
+    }
+}
+
+fn copy(workload: Option<&Object>, scaler: Option<&Object>) -> CopyView {
+    let Some(workload) = workload else {
+        return CopyView::default();
+    };
+    CopyView {
+        replicas: workload.int_at("/spec/replicas").unwrap_or(1),
+        ready: workload.int_at("/status/readyReplicas").unwrap_or(0),
+        scaler: scaler.map(|scaler| ScalerView {
+            kind: scaler.str_at("/kind").unwrap_or("ScaledObject").to_owned(),
+            name: scaler.name().to_owned(),
+            // KEDA's own defaults.
+            min: scaler.int_at("/spec/minReplicaCount").unwrap_or(0),
+            max: scaler.int_at("/spec/maxReplicaCount").unwrap_or(100),
+            paused: paused(scaler),
+        }),
+    }
+}
+
+/// KEDA: `paused-replicas` pauses by being there, `paused` unless it says false.
+fn paused(scaler: &Value) -> bool {
+    scaler.annotation(names::PAUSED_REPLICAS).is_some()
+        || scaler
+            .annotation(names::PAUSED_PREFIX)
+            .is_some_and(|text| text != "false")
+}
+
+fn events(objects: &Objects) -> Vec<EventView> {
+    let skipped = objects.events.len().saturating_sub(EVENTS);
+    objects.events[skipped..]
+        .iter()
+        .filter_map(|event| {
+            let at = [
+                "/series/lastObservedTime",
+                "/eventTime",
+                "/deprecatedLastTimestamp",
+                "/lastTimestamp",
+                "/metadata/creationTimestamp",
+            ]
+            .iter()
+            .find_map(|pointer| moment(event.str_at(pointer)?))?;
+            let message = event.str_at("/note").or(event.str_at("/message"))?;
+            Some(EventView {
+                at: rfc3339(at),
+                warning: event["type"] == "Warning",
+                message: clean(message, LONGEST),
+            })
+        })
+        .collect()
+}
+
+/// Seconds of the run: until now while it goes on, until its last change afterwards.
+fn elapsed(state: &State, now: Moment) -> Option<i64> {
+    let run = state.run.as_ref()?;
+    let end = if state.stage == Stage::Idle {
+        state.since
+    } else {
+        now
+    };
+    Some(end.since(run.started_at).max(0) / 1000)
+}
+
+/// When an analysed run ends if every check passes: the steps that are left, the way back of the traffic, and the settling.
+fn estimated_end(state: &State, plan: Option<&Plan>, step: &StepOf, now: Moment) -> Option<Moment> {
+    let plan = plan?;
+    let left = step.of - step.n;
+    let first = match state.stage {
+        // The first weight is written once the canary is ready, and checked an interval later.
+        Stage::Starting => now,
+        Stage::Analysing => state.next_check_at?,
+        Stage::Bootstrap
+        | Stage::Idle
+        | Stage::Gated
+        | Stage::Copying
+        | Stage::Shifting
+        | Stage::Settling
+        | Stage::Reverting
+        | Stage::Restoring => return None,
+    };
+    let shifts = plan
+        .step_weight_promotion
+        .map_or(0, |by| i64::from(plan.last_step().div_ceil(by.max(1))));
+    Some(first.plus((left + shifts) * plan.interval + plan.settle))
+}
+
+/// Why the run ended, or why the Canary is refused.
+fn reason(canary: &Value, state: &State, refusals: Option<&Vec<Refusal>>) -> Option<String> {
+    if let Some(refusals) = refusals {
+        let all: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+        return Some(clean(&all.join(". "), 4 * LONGEST));
+    }
+    let told = canary
+        .array_at("/status/conditions")
+        .iter()
+        .find(|c| c["type"] == "Accepted" && c["status"] == "False")
+        .and_then(|c| c.str_at("/message"));
+    let run = state.run.as_ref().and_then(|run| run.reason.as_deref());
+    let failed = (state.phase == Phase::Failed).then_some("the analysis failed");
+    told.or(run)
+        .or(failed)
+        .map(|reason| clean(reason, 4 * LONGEST))
+}
