@@ -353,3 +353,7 @@ fn apply(
             source,
         })
 }
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;
