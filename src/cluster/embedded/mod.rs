@@ -3,6 +3,7 @@
 //! [`store::Store`] is the state and its rules, synchronous; [`server::ApiServer`] is the HTTP of it, behind a real
 //! `kube::Client` in process and behind a listener for kubectl alike.
 
+mod columns;
 mod crd;
 mod defaults;
 mod discovery;
