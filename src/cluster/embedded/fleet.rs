@@ -64,7 +64,7 @@ const NODE: Kind = Kind {
     plural: "nodes",
 };
 
-/// Below this speed metrics are scraped each 5 virtual seconds, from it on each 15: still four samples a minute.
+/// Below this speed metrics are scraped each 10 virtual seconds, from it on each 15: still four samples a minute.
 const FAST: f64 = 100.0;
 
 /// What a fleet is made of.
@@ -275,7 +275,7 @@ impl Fleet {
 }
 
 async fn scrape(metrics: Arc<Metrics>, clock: Clock) {
-    let every = if clock.speed() < FAST { 5_000 } else { 15_000 };
+    let every = if clock.speed() < FAST { 10_000 } else { 15_000 };
     let mut next = clock.now();
     loop {
         next = next.plus(every).max(clock.now());
@@ -353,3 +353,7 @@ fn apply(
             source,
         })
 }
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;

@@ -369,10 +369,7 @@ fn settle_namespace(state: &mut State, ns: &str, now: Moment) {
 
 /// The objects of a definition that goes are removed whatever their finalizers say: nobody could take those off any more.
 fn remove_custom(state: &mut State, definition: &Value) {
-    let key = super::kinds::storage_key(
-        definition.str_at("/spec/group").unwrap_or_default(),
-        definition.str_at("/spec/names/plural").unwrap_or_default(),
-    );
+    let key = super::crd::key(definition);
     if let Some(served) = state.catalog.stored(&key) {
         let objects: Vec<Object> = state
             .tables

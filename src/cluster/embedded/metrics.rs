@@ -35,21 +35,16 @@ const ISTIO_BOUNDS: [(f64, &str); 19] = [
 ];
 
 /// Bounds of the MCP servers' own histogram, in seconds, close together around two seconds.
-const MCP_BOUNDS: [(f64, &str); 14] = [
-    (0.01, "0.01"),
-    (0.05, "0.05"),
+const MCP_BOUNDS: [(f64, &str); 9] = [
     (0.1, "0.1"),
     (0.25, "0.25"),
     (0.5, "0.5"),
     (1.0, "1"),
     (1.5, "1.5"),
-    (1.75, "1.75"),
     (2.0, "2"),
-    (2.25, "2.25"),
     (2.5, "2.5"),
     (3.0, "3"),
     (5.0, "5"),
-    (10.0, "10"),
 ];
 
 /// A counter that has not moved for so long is no longer scraped: its pods are gone.
@@ -265,7 +260,7 @@ struct PodKey {
 
 #[derive(Debug, Default)]
 struct PodCounters {
-    duration: Histogram<14>,
+    duration: Histogram<9>,
     success: u64,
     error: u64,
     /// Milliseconds of work that arrived since the last scrape.

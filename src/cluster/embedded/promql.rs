@@ -1,7 +1,8 @@
 //! The query engine of the embedded clusters: `promql-parser` checks, `tsink` stores and evaluates.
 //!
-//! `tsink` frees nothing in memory while a store lives. So two stores live at a time, begun an hour apart, each
-//! holding every scrape for two hours; the older one, dropped whole at its end, always has the last hour complete.
+//! `tsink` frees nothing in memory while a store lives. So a store lives for two hours and is then dropped whole; the
+//! next one is begun half an hour before that, and both take every scrape until then. The last half hour is always
+//! there to be asked for, in one store.
 
 use std::sync::Arc;
 
@@ -14,10 +15,12 @@ use tsink::{
 use super::metrics::{Answer, Held, Labels, QueryError, Reading};
 use crate::decide::facts::Moment;
 
-/// How long one store is written to.
+/// How long one store is written to and asked.
 const LIFE_MS: i64 = 2 * 3_600_000;
+/// How long the next store is written to before it is asked: the history that every query can rely on.
+const OVERLAP_MS: i64 = 1_800_000;
 
-/// The scrapes of the last one to two hours.
+/// The scrapes of the last half hour to two hours.
 pub(super) struct History {
     /// Begun first: the one that is asked.
     older: Store,
@@ -51,7 +54,7 @@ impl History {
         if at.since(self.older.since) >= LIFE_MS {
             self.older = self.newer.take().unwrap_or_else(|| Store::new(at));
         }
-        if self.newer.is_none() && at.since(self.older.since) >= LIFE_MS / 2 {
+        if self.newer.is_none() && at.since(self.older.since) >= LIFE_MS - OVERLAP_MS {
             self.newer = Some(Store::new(at));
         }
         let rows: Vec<Row> = readings.iter().map(|reading| row(reading, at)).collect();

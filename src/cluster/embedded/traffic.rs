@@ -146,7 +146,8 @@ pub(super) struct Traffic {
 /// One source and where its requests go.
 struct Stream {
     source: Source,
-    began: Moment,
+    /// When the Service had its first ready endpoint: nobody uses what has never been up.
+    began: Option<Moment>,
     sent: i64,
     route: Route,
     /// Stored, and not yet in effect.
@@ -162,12 +163,11 @@ impl Traffic {
         tally: Tally,
         sources: Vec<Source>,
     ) -> Self {
-        let began = store.clock().now();
         let seen = store.revision();
         let streams = sources.into_iter().map(|source| Stream {
             route: Route::read(&store, &source.namespace, &source.service),
             source,
-            began,
+            began: None,
             sent: 0,
             coming: Vec::new(),
             turns: HashMap::new(),
@@ -189,6 +189,7 @@ impl Traffic {
         let mut revisions = self.store.subscribe();
         let clock = self.store.clock().clone();
         let tick = tick_ms(clock.speed());
+        self.begin(clock.now());
         let mut next = clock.now().plus(tick);
         loop {
             let changed = tokio::select! {
@@ -281,11 +282,30 @@ impl Traffic {
         }
         if endpoints {
             self.endpoints.clear();
+            self.begin(now);
         }
         if routes {
             for stream in &mut self.streams {
                 stream.read_route(&self.store, self.seen, now);
             }
+        }
+    }
+
+    /// Starts the streams whose Service now has a ready endpoint.
+    fn begin(&mut self, now: Moment) {
+        for stream in self.streams.iter_mut().filter(|s| s.began.is_none()) {
+            let Source {
+                namespace, service, ..
+            } = &stream.source;
+            let up = self
+                .store
+                .get(&SERVICE, namespace, service)
+                .is_some_and(|service| {
+                    backing(&self.store, &service)
+                        .iter()
+                        .any(|pod| is_ready(pod))
+                });
+            stream.began = up.then_some(now);
         }
     }
 
@@ -346,7 +366,7 @@ impl Stream {
         if per_second == 0 {
             return None;
         }
-        let at = self.began.plus((self.sent + 1) * 1_000 / per_second);
+        let at = self.began?.plus((self.sent + 1) * 1_000 / per_second);
         if at > now {
             return None;
         }

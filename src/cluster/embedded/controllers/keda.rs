@@ -131,7 +131,7 @@ impl Keda {
         };
         match Pause::of(&scaler) {
             Pause::No => self.drive(store, &scaler, &target),
-            pause => {
+            pause @ (Pause::Here | Pause::At(_)) => {
                 self.loops.remove(scaler.uid());
                 let hpa = hpa_name(&scaler);
                 if store.get(&HPA, ns, &hpa).is_some() {

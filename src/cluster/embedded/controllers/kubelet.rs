@@ -130,6 +130,16 @@ fn behaviour(pod: &Value) -> Behaviour {
         .unwrap_or(Behaviour::Healthy)
 }
 
+/// The message of a condition that is not met.
+fn unready(pod: &Value, met: bool) -> String {
+    if met {
+        return String::new();
+    }
+    let containers = pod.array_at("/spec/containers").iter();
+    let names: Vec<&str> = containers.filter_map(|c| c["name"].as_str()).collect();
+    format!("containers with unready status: [{}]", names.join(" "))
+}
+
 impl Life {
     /// Enters the stage that begins at `at`.
     fn advance(&mut self, behaviour: Behaviour, at: Moment) {
@@ -179,7 +189,7 @@ impl Life {
         ]
         .into_iter()
         .map(|(kind, met, reason)| {
-            let message = self.unready(pod, met);
+            let message = unready(pod, met);
             let condition = Condition {
                 kind,
                 met,
@@ -207,15 +217,6 @@ impl Life {
             status["podIPs"] = json!([{"ip": self.ip}]);
         }
         status
-    }
-
-    fn unready(&self, pod: &Value, met: bool) -> String {
-        if met {
-            return String::new();
-        }
-        let containers = pod.array_at("/spec/containers").iter();
-        let names: Vec<&str> = containers.filter_map(|c| c["name"].as_str()).collect();
-        format!("containers with unready status: [{}]", names.join(" "))
     }
 
     fn container(&self, pod: &Value, container: &Value) -> Value {

@@ -37,7 +37,7 @@ pub(super) fn reconcile(store: &Store, ns: &str, name: &str, numbered: &mut u64)
         pods.push(create(store, &set, numbered)?);
     }
     if pods.len() > wanted {
-        pods.sort_by_key(|pod| worth(pod));
+        pods.sort_by_key(worth);
         let excess = pods.len() - wanted;
         for pod in pods.drain(..excess) {
             store.delete(&POD, pod.namespace(), pod.name())?;

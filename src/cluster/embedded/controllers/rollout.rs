@@ -199,7 +199,7 @@ mod tests {
                 wanted(2, 1, 0),
                 set(1, 0),
                 vec![set(1, 0), set(2, 2)],
-                (1, vec![1, 2]),
+                (1, vec![0, 2]),
             ),
             (
                 "to zero",
