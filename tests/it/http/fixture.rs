@@ -68,7 +68,7 @@ impl ServerHandler for Misbehaving {
                 "headers" => {
                     let parts = context.extensions.get::<http::request::Parts>().unwrap();
                     let mut names: Vec<_> =
-                        parts.headers.keys().map(|name| name.as_str()).collect();
+                        parts.headers.keys().map(http::HeaderName::as_str).collect();
                     names.sort_unstable();
                     text(names.join(" "))
                 }

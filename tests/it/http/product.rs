@@ -110,7 +110,7 @@ async fn the_tools_are_listed_in_few_bytes() {
     }
 }
 
-fn call(name: &str, arguments: Value) -> Value {
+fn call(name: &str, arguments: &Value) -> Value {
     json!({"name": name, "arguments": arguments})
 }
 
@@ -132,7 +132,7 @@ async fn what_is_not_there_is_said_not_to_be_there() {
     }
     for era in [Era::Modern, LEGACY] {
         let (_, messages) = server
-            .ask(era, "tools/call", call("delete", json!({})))
+            .ask(era, "tools/call", call("delete", &json!({})))
             .await;
         assert_eq!(
             messages[0]["error"],
@@ -208,7 +208,7 @@ async fn arguments_are_judged_before_anything_is_done() {
     ] {
         for era in [Era::Modern, LEGACY] {
             let result = server
-                .result(era, "tools/call", call(tool, arguments.clone()))
+                .result(era, "tools/call", call(tool, &arguments))
                 .await;
             assert_eq!(result["isError"], true, "{tool}");
             let text = result["content"][0]["text"].as_str().unwrap();
@@ -224,7 +224,7 @@ async fn a_result_suffices_by_itself_and_says_whose_it_is() {
         .result(
             Era::Modern,
             "tools/call",
-            call("list_clusters", json!({"selector": "env=production"})),
+            call("list_clusters", &json!({"selector": "env=production"})),
         )
         .await;
     let expected = json!({"clusters": [], "summary": "no cluster matches", "next": "call list_clusters without selector"});
@@ -236,7 +236,7 @@ async fn a_result_suffices_by_itself_and_says_whose_it_is() {
         "canary-mcp"
     );
     let legacy = server
-        .result(LEGACY, "tools/call", call("list_clusters", json!({})))
+        .result(LEGACY, "tools/call", call("list_clusters", &json!({})))
         .await;
     assert_eq!(legacy.get("_meta"), None);
 }
@@ -249,7 +249,7 @@ async fn progress_comes_with_a_token_only_and_grows() {
         "image": "registry.example/mcp-server:1.1.0",
     });
     for era in [Era::Modern, LEGACY] {
-        let mut params = call("start_canary", arguments.clone());
+        let mut params = call("start_canary", &arguments);
         let (_, silent) = server.ask(era, "tools/call", params.clone()).await;
         assert_eq!(silent.len(), 1, "{silent:?}");
         params["_meta"] = json!({"progressToken": "token"});
@@ -284,7 +284,7 @@ async fn a_failed_result_counts_as_an_error() {
         ("rollback", json!({})),
     ] {
         server
-            .result(Era::Modern, "tools/call", call(tool, arguments))
+            .result(Era::Modern, "tools/call", call(tool, &arguments))
             .await;
     }
     let metrics = server
