@@ -6,9 +6,11 @@ pub mod clients;
 pub mod schemas;
 
 mod error;
+mod guard;
 mod progress;
 mod server;
 mod tools;
 mod words;
 
+pub use guard::guarded;
 pub use server::McpServer;

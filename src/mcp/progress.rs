@@ -197,4 +197,4 @@ fn still(view: Option<&RolloutView>) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::mcp) mod tests;

@@ -2,11 +2,9 @@
 
 use std::{
     borrow::Cow,
-    panic::AssertUnwindSafe,
     time::{Duration, Instant},
 };
 
-use futures::FutureExt;
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     handler::server::{router::tool::ToolRouter, tool::ToolCallContext},
@@ -22,7 +20,7 @@ use rmcp::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{error::failure, progress::LONGEST_WAIT, schemas};
+use super::{guard::guarded, progress::LONGEST_WAIT, schemas};
 use crate::{engine::control::Control, telemetry::Metrics};
 
 /// Some clients show a model the tools' names and this text, and nothing else, until it picks one.
@@ -77,35 +75,6 @@ impl McpServer {
     /// The tool's own name, which is a bounded metric label as the caller's text is not.
     fn known(name: &str) -> Option<&'static str> {
         schemas::NAMES.into_iter().find(|known| *known == name)
-    }
-
-    async fn guarded(
-        &self,
-        tool: &'static str,
-        request: CallToolRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<CallToolResponse, ErrorData> {
-        let call = ToolCallContext::new(self, request, context);
-        // A panic would leave the client waiting for ever: the handler runs in a task of its own, which nobody joins.
-        let call = AssertUnwindSafe(self.router.call(call)).catch_unwind();
-        match tokio::time::timeout(deadline(tool), call).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => {
-                tracing::error!(mcp.tool = tool, "a tool has panicked");
-                Ok(failure(format!(
-                    "{tool}: internal error, the server's log says more; whether anything was done is not known: call get_status"
-                ))
-                .into())
-            }
-            Err(_) => {
-                tracing::error!(mcp.tool = tool, "a tool has run into its deadline");
-                Ok(failure(format!(
-                    "{tool}: no answer within {} s; whether anything was done is not known: call get_status",
-                    deadline(tool).as_secs()
-                ))
-                .into())
-            }
-        }
     }
 }
 
@@ -173,7 +142,10 @@ impl ServerHandler for McpServer {
             .protocol_version()
             .is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
         let began = Instant::now();
-        let answer = self.guarded(tool, request, context).await;
+        let call = self
+            .router
+            .call(ToolCallContext::new(self, request, context));
+        let answer = guarded(tool, deadline(tool), call).await;
         self.metrics
             .request(tool, succeeded(&answer), began.elapsed());
         match answer {
@@ -218,3 +190,6 @@ impl ServerHandler for McpServer {
         Err(ErrorData::method_not_found::<CompleteRequestMethod>())
     }
 }
+
+#[cfg(test)]
+mod tests;
