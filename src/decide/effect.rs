@@ -42,7 +42,8 @@ pub enum Effect {
     Pin,
     /// Create `S-canary` and `S-primary`, or put their ports and selectors right. Never touches the apex.
     Services,
-    /// Create the primary workload from the live target, if there is none.
+    /// Create the primary workload, if there is none: with the promoted pin's template ([`State::promoted_pin`](super::state::State)),
+    /// from the live target only where there is no such pin.
     CreatePrimary,
     /// Create the primary's autoscaler, if there is none.
     CreatePrimaryScaler,

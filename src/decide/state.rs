@@ -145,7 +145,14 @@ impl Stage {
                 Self::Copying,
                 Self::Reverting,
             ],
-            Self::Gated => &[Self::Gated, Self::Starting, Self::Copying, Self::Reverting],
+            // Back to the analysis when the plan has got more steps meanwhile.
+            Self::Gated => &[
+                Self::Gated,
+                Self::Starting,
+                Self::Analysing,
+                Self::Copying,
+                Self::Reverting,
+            ],
             Self::Copying => &[
                 Self::Copying,
                 Self::Shifting,
@@ -338,6 +345,24 @@ impl State {
             handled_request: None,
             evidence: Evidence::default(),
             since: now,
+        }
+    }
+
+    /// Name of the ControllerRevision of what the primary was promoted to.
+    #[must_use]
+    pub fn promoted_pin(&self) -> Option<String> {
+        let run = self.run.as_ref()?;
+        match self.phase {
+            Phase::Initialized | Phase::Succeeded => Some(run.template.clone()),
+            Phase::Initializing
+            | Phase::Waiting
+            | Phase::Progressing
+            | Phase::WaitingPromotion
+            | Phase::Promoting
+            | Phase::Finalising
+            | Phase::Failed
+            | Phase::Terminating
+            | Phase::Terminated => run.previous.clone(),
         }
     }
 }
