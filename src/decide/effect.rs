@@ -36,13 +36,14 @@ impl Weights {
 }
 
 /// One change of the cluster. Each is idempotent: on a world that already has it, it writes nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Keep the run's template as an `apps/v1` ControllerRevision owned by the Canary, and drop those that no run can need.
     Pin,
     /// Create `S-canary` and `S-primary`, or put their ports and selectors right. Never touches the apex.
     Services,
-    /// Create the primary workload from the live target, if there is none.
+    /// Create the primary workload, if there is none: with the promoted pin's template ([`State::promoted_pin`](super::state::State)),
+    /// from the live target only where there is no such pin.
     CreatePrimary,
     /// Create the primary's autoscaler, if there is none.
     CreatePrimaryScaler,

@@ -2,7 +2,7 @@
 
 use super::{
     Act, Turn,
-    effect::{Effect, Tell, Weights},
+    effect::{Copied, Effect, Tell, Weights},
     state::{Phase, Run, Skip, SkipSource, Stage},
 };
 
@@ -12,41 +12,50 @@ impl Turn<'_> {
         let Some(target) = self.target() else {
             return self.rest();
         };
-        let stale = self
-            .state
-            .run
-            .as_ref()
-            .is_none_or(|r| r.revision != target.revision);
-        if stale && (self.seen.primary.is_none() || self.state.run.is_none()) {
-            return self.pin_initial(&target.revision);
+        // Until the primary can serve, it is what is live: an edit can repair a first version that does not come up.
+        let made = self.primary_has_endpoints() || self.seen.apex_on_primary;
+        let pin_again = self.state.run.as_ref().is_none_or(|r| {
+            r.revision != target.revision && !(made && self.seen.primary.is_some())
+        });
+        if pin_again {
+            return self.pin_initial(&target.revision, SkipSource::Initial);
         }
         let mut act = self.rest();
-        if self.state.run.is_some() && !self.seen.pinned {
-            act.effects.push(Effect::Pin);
-        }
+        act.effects.extend(self.pin());
         act.effects.extend(
             self.foundation()
                 .into_iter()
                 .filter(|e| *e != Effect::Route),
         );
+        if self.seen.primary.is_some() && !made && self.seen.pinned && !self.seen.primary_has_run {
+            act.effects.push(Effect::Primary(Copied::Promoted));
+        }
         if !act.effects.is_empty() || !self.primary_ready() {
+            return self.not_coming_up(act);
+        }
+        if !self.seen.route_ready {
+            act.effects.push(Effect::Route);
+        }
+        act.effects.extend(self.route(Weights::PRIMARY));
+        if !act.effects.is_empty() {
             return act;
         }
-        if !self.seen.route_ready || self.seen.weights != Some(Weights::PRIMARY) {
-            if !self.seen.route_ready {
-                act.effects.push(Effect::Route);
-            }
-            act.effects.extend(self.route(Weights::PRIMARY));
-            return act;
-        }
-        let Some(written) = self.state.run.as_ref().and_then(|r| r.route_written_at) else {
-            return self.mark_route(act);
+        self.settle_time().unwrap_or_else(|| self.initialized())
+    }
+
+    /// A first version that does not come up is said once. The target serves meanwhile, and an edit of it is tried.
+    fn not_coming_up(&self, mut act: Act) -> Act {
+        let Some(why) = self.primary_hopeless() else {
+            return self.past_stale(act);
         };
-        let due = written.plus(self.plan.settle);
-        if self.seen.now < due {
-            return act.until(due);
+        let why = format!("primary not ready: {why}");
+        let known = self.state.run.as_ref().and_then(|r| r.reason.as_ref());
+        if known == Some(&why) || !act.effects.is_empty() {
+            return act;
         }
-        self.initialized()
+        act.because(&why);
+        let told = Tell::warning(format!("Initialization of {} waits, {why}", self.who()));
+        act.tell(told).again()
     }
 
     fn initialized(&self) -> Act {
@@ -55,15 +64,23 @@ impl Turn<'_> {
         // What is promoted is what the primary runs: the target, unless it was edited meanwhile.
         let revision = match (self.target(), &self.state.run) {
             (Some(target), _) if self.seen.target_equals_primary => Some(target.revision.clone()),
-            (_, run) => run.as_ref().map(|r| r.revision.clone()),
+            (_, Some(run)) if self.seen.primary_has_run => Some(run.revision.clone()),
+            (_, _) => None,
         };
+        if revision.is_none() {
+            // A primary from an earlier life runs something else: the target is new to it, and is analysed.
+            act.next.run = None;
+        }
+        if let Some(run) = &mut act.next.run {
+            run.reason = None;
+        }
         act.next.last_applied.clone_from(&revision);
         act.next.last_promoted = revision;
         act.tell(Tell::normal(format!("Initialization done! {}", self.who())))
     }
 
-    /// What is live at bootstrap is pinned as run 0.
-    fn pin_initial(&self, revision: &str) -> Act {
+    /// What is live at bootstrap, or when a Canary of Flagger's is taken over, is pinned as run 0.
+    fn pin_initial(&self, revision: &str, source: SkipSource) -> Act {
         let Some(next) = &self.seen.next_run else {
             return self.rest();
         };
@@ -73,95 +90,97 @@ impl Turn<'_> {
             n: next.n,
             revision: revision.to_owned(),
             template: next.template.clone(),
-            previous: None,
+            // A rollback after a failed run looks here for what was promoted.
+            previous: (source == SkipSource::Adopted).then(|| next.template.clone()),
             started_at: self.seen.now,
             stage_at: self.seen.now,
             route_written_at: None,
-            skip: Some(Skip {
-                source: SkipSource::Initial,
-                by: None,
-            }),
+            skip: Some(Skip { source, by: None }),
             reason: None,
         });
+        if source == SkipSource::Adopted {
+            return act;
+        }
         act.tell(Tell::normal(
             "New Deployment detected, starting initialization.",
         ))
     }
 
-    fn mark_route(&self, act: Act) -> Act {
-        let mut act = act.again();
-        if let Some(run) = &mut act.next.run {
-            run.route_written_at = Some(self.seen.now);
-        }
-        act
-    }
-
     /// Looks for a new revision and keeps the idle shape.
     pub(super) fn idle(&self) -> Act {
-        if self.state.weight > 0 {
+        // A target at zero serves nothing much longer, whatever its last pods say.
+        let serving = self.target().is_some_and(|t| t.desired > 0);
+        if self.state.weight > 0 || (serving && self.safe(Weights::PRIMARY) != Weights::PRIMARY) {
             return self.on_canary();
         }
         let Some(target) = self.target() else {
             return self.rest();
         };
         let live = Some(target.revision.as_str());
-        let mut act = self.rest();
-        if live == self.state.last_promoted.as_deref() || self.seen.target_equals_primary {
+        let promoted =
+            live == self.state.last_promoted.as_deref() || self.seen.target_equals_primary;
+        if promoted && self.state.run.is_none() && self.seen.next_run.is_some() {
+            return self.pin_initial(&target.revision, SkipSource::Adopted);
+        }
+        if promoted {
             // Flagger: a target that is put back to what is promoted triggers nothing, and the failed revision may be tried again.
             let revision = Some(target.revision.clone());
             if self.state.last_applied != revision || self.state.last_promoted != revision {
+                let mut act = self.rest().again();
                 act.next.last_applied.clone_from(&revision);
                 act.next.last_promoted = revision;
-                return act.again();
+                return act;
             }
-        } else if live != self.state.last_applied.as_deref() && self.seen.primary.is_some() {
-            return self.begin().tell(Tell::normal(format!(
+        } else if live != self.state.last_applied.as_deref()
+            && self.seen.primary.is_some()
+            && let Some(act) = self.begin()
+        {
+            return act.tell(Tell::normal(format!(
                 "New revision detected! Scaling up {}",
                 self.target_name()
             )));
         }
-        self.keep_idle(act)
+        self.keep_idle()
     }
 
     /// Whatever changed the idle shape is undone, traffic first.
-    fn keep_idle(&self, mut act: Act) -> Act {
-        act.effects = self.foundation();
-        act.effects.extend(self.route(self.safe(Weights::PRIMARY)));
-        if self.seen.weights.is_some_and(|w| w != Weights::PRIMARY) {
-            if let Some(run) = &mut act.next.run {
-                run.route_written_at = None;
-            }
+    fn keep_idle(&self) -> Act {
+        let mut act = self.rest();
+        act.effects.extend(self.pin());
+        act.effects.extend(self.foundation());
+        act.effects.extend(self.route(Weights::PRIMARY));
+        if !act.effects.is_empty() || !self.primary_has_endpoints() {
             return act;
         }
-        if self.seen.scaler_paused == Some(false) {
-            act.effects.push(Effect::PauseScaler);
-        }
-        if self.target().is_none_or(|t| t.desired == 0) || !self.primary_has_endpoints() {
+        let shrink = self.retire().effects;
+        if shrink.is_empty() || self.state.run.is_none() {
             return act;
         }
-        // The target serves nothing here, but only a settled route says so for sure.
-        match self.state.run.as_ref().and_then(|r| r.route_written_at) {
-            None if self.state.run.is_some() => self.mark_route(act),
-            Some(at) if self.seen.now < at.plus(self.plan.settle) => {
-                act.until(at.plus(self.plan.settle))
-            }
-            None | Some(_) => {
-                act.effects.push(Effect::ScaleToZero);
-                act
-            }
-        }
+        // The target should serve nothing here, but only a settled route says so for sure.
+        self.settle_time().unwrap_or_else(|| {
+            act.effects = shrink;
+            act
+        })
     }
 
-    /// A rollback failed and left traffic on the canary: it returns when the primary can serve again. No run starts until then.
+    /// After the end the canary serves, because the primary could not: traffic returns when the primary can again. No run starts until
+    /// then.
     fn on_canary(&self) -> Act {
         let mut act = self.rest();
-        if self.primary_ready() {
+        if self.primary_ready() && self.state.weight > 0 {
             act.next.stage = Stage::Reverting;
             return act.again();
         }
+        let want = self.safe(Weights::to_canary(self.state.weight));
         act.effects = self.foundation();
-        act.effects
-            .extend(self.route(self.safe(Weights::to_canary(self.state.weight))));
+        if want != Weights::PRIMARY {
+            act.effects.extend(self.keep_canary());
+        }
+        act.effects.extend(self.route(want));
+        act.next.weight = want.canary();
+        if act.next != *self.state {
+            act = act.again();
+        }
         act
     }
 }

@@ -74,12 +74,18 @@ pub fn step(plan: &Plan, state: &State, seen: &Seen, answers: &Answers) -> Step 
         answers,
     };
     if plan.suspend {
-        return Step::Act(turn.rest());
+        return Step::Act(turn.suspended());
     }
-    let step = turn.request().map_or_else(|| turn.stage(), Step::Act);
+    let first = turn.unsettled().or_else(|| turn.request());
+    let step = first.map_or_else(|| turn.stage(), Step::Act);
     match step {
         Step::Act(mut act) => {
             turn.stamp(&mut act.next);
+            // What follows a repair follows at once. After a template the pods have to come up first.
+            let repair = act.effects.iter().all(|e| !matches!(e, Effect::Primary(_)));
+            if repair && !act.effects.is_empty() && act.next == *state {
+                act.wait = Wait::Again;
+            }
             Step::Act(act)
         }
         Step::Ask(question) => Step::Ask(question),
@@ -96,6 +102,12 @@ struct Turn<'a> {
 
 impl Turn<'_> {
     fn stage(&self) -> Step {
+        if self.state.run.is_none()
+            && (self.state.stage.copied() || self.state.stage == Stage::Reverting)
+        {
+            // Nothing says what was copied, so nothing can be repeated or undone; a person has to look at it.
+            return Step::Act(self.rest());
+        }
         match self.state.stage {
             Stage::Bootstrap => Step::Act(self.bootstrap()),
             Stage::Idle => Step::Act(self.idle()),
@@ -106,6 +118,30 @@ impl Turn<'_> {
             Stage::Settling => Step::Act(self.settling()),
             Stage::Reverting => Step::Act(self.reverting()),
             Stage::Restoring => Step::Act(self.restoring()),
+        }
+    }
+
+    /// The canary has traffic, by the stored route or by an apex that selects it, so what was settled no longer is. Recorded before anything else: a crash after the
+    /// route write that follows must not leave an old settlement behind, on which the canary could be scaled down too early.
+    fn unsettled(&self) -> Option<Act> {
+        let moved =
+            self.seen.weights.is_some_and(|w| w != Weights::PRIMARY) || !self.seen.apex_on_primary;
+        let run = self.state.run.as_ref()?;
+        (moved && run.route_written_at.is_some()).then(|| {
+            let mut act = self.rest().again();
+            act.unsettle();
+            act
+        })
+    }
+
+    /// Nothing is changed, and nobody keeps the route from moving to and fro: what was settled has to settle again.
+    fn suspended(&self) -> Act {
+        let mut act = self.rest();
+        act.unsettle();
+        if act.next == *self.state {
+            act
+        } else {
+            act.again()
         }
     }
 
@@ -142,26 +178,29 @@ impl Turn<'_> {
         match self.state.stage {
             Stage::Starting | Stage::Analysing | Stage::Gated => self.revert(&reason).tell(told),
             Stage::Copying | Stage::Shifting | Stage::Settling => self.restore(&reason).tell(told),
-            Stage::Bootstrap | Stage::Idle | Stage::Reverting | Stage::Restoring => {
-                self.rest().tell(Tell::warning(format!(
-                    "Nothing to roll back for {}",
-                    self.who()
-                )))
-            }
+            Stage::Reverting | Stage::Restoring => self.rest().tell(Tell::warning(format!(
+                "Rollback of {} is under way already",
+                self.who()
+            ))),
+            Stage::Bootstrap | Stage::Idle => self.rest().tell(Tell::warning(format!(
+                "Nothing to roll back for {}",
+                self.who()
+            ))),
         }
     }
 
     fn promote_now(&self, request: &Request) -> Option<Act> {
-        let mut act = self.rest();
-        match self.state.stage {
-            Stage::Starting => {}
+        let mut act = match self.state.stage {
+            Stage::Starting => self.rest(),
             Stage::Analysing | Stage::Gated => {
                 // The canary's copy must be able to serve before it becomes the primary.
-                if !self.target()?.ready(self.plan.canary_ready) || !self.primary_has_endpoints() {
+                if self.ends_early().is_some()
+                    || !self.canary_ready()
+                    || !self.primary_has_endpoints()
+                {
                     return None;
                 }
-                act.enter(Stage::Copying, Phase::Promoting);
-                act = act.tell(self.copy_event());
+                self.copy()
             }
             Stage::Bootstrap
             | Stage::Idle
@@ -170,19 +209,19 @@ impl Turn<'_> {
             | Stage::Settling
             | Stage::Reverting
             | Stage::Restoring => {
-                return Some(act.tell(Tell::warning(format!(
+                return Some(self.rest().tell(Tell::warning(format!(
                     "Nothing to promote for {}",
                     self.who()
                 ))));
             }
-        }
+        };
         if let Some(run) = &mut act.next.run {
             run.skip = Some(Skip {
                 source: SkipSource::Person,
                 by: request.by.clone(),
             });
         }
-        Some(act.tell(Tell::warning(format!(
+        Some(act.tell_first(Tell::warning(format!(
             "Analysis of {} skipped by {}",
             self.who(),
             said_by(request)
@@ -199,12 +238,7 @@ impl Turn<'_> {
         if !self.may_promote() {
             return None;
         }
-        let told = Tell::normal(format!(
-            "Promotion of {} approved by {}",
-            self.who(),
-            said_by(request)
-        ));
-        Some(self.copy().tell(told))
+        Some(self.copy().tell_first(self.approved(request)))
     }
 
     /// Nothing to do and nothing to record.
@@ -232,10 +266,8 @@ impl Turn<'_> {
     }
 
     /// Starts a run of the target's revision, or starts anew with it.
-    fn begin(&self) -> Act {
-        let (Some(target), Some(next)) = (self.target(), &self.seen.next_run) else {
-            return self.rest();
-        };
+    fn begin(&self) -> Option<Act> {
+        let (target, next) = (self.target()?, self.seen.next_run.as_ref()?);
         let mut act = self.rest();
         act.next.run = Some(Run {
             id: next.id.clone(),
@@ -245,7 +277,8 @@ impl Turn<'_> {
             previous: self.state.promoted_pin(),
             started_at: self.seen.now,
             stage_at: self.seen.now,
-            route_written_at: None,
+            // As long as nothing moves the route, it is as settled as it was.
+            route_written_at: self.state.run.as_ref().and_then(|r| r.route_written_at),
             skip: self.plan.skip_analysis.then_some(Skip {
                 source: SkipSource::Spec,
                 by: None,
@@ -259,7 +292,7 @@ impl Turn<'_> {
         act.next.last_applied = Some(target.revision.clone());
         act.next.evidence = state::Evidence::default();
         act.wait = Wait::Again;
-        act
+        Some(act)
     }
 
     /// What every stage after bootstrap keeps true, whatever a person or another tool changed.
@@ -268,7 +301,7 @@ impl Turn<'_> {
         if !self.seen.services_ready {
             effects.push(Effect::Services);
         }
-        if self.seen.primary.is_none() {
+        if self.seen.primary.is_none() && self.may_create_primary() {
             effects.push(Effect::CreatePrimary);
         }
         if !self.seen.primary_scaler_ready {
@@ -284,9 +317,41 @@ impl Turn<'_> {
         effects
     }
 
-    /// The effect that makes the stored route say `want`, if it does not.
+    /// A lost primary is made again from what is promoted, never from an edit that nobody analysed.
+    fn may_create_primary(&self) -> bool {
+        let promoted = self.state.last_promoted.as_deref();
+        self.state.stage == Stage::Bootstrap
+            || self.state.promoted_pin().is_some()
+            || (promoted.is_some() && self.target().map(|t| t.revision.as_str()) == promoted)
+    }
+
+    /// The pin, while the target still has the template that it is to keep.
+    fn pin(&self) -> Option<Effect> {
+        let revision = self.state.run.as_ref().map(|r| r.revision.as_str())?;
+        (!self.seen.pinned && self.target()?.revision == revision).then_some(Effect::Pin)
+    }
+
+    /// What keeps a canary up that has traffic or is about to have it, whatever its autoscaler's triggers say.
+    fn keep_canary(&self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if self.seen.scaler_paused == Some(true) {
+            effects.push(Effect::ResumeScaler);
+        }
+        if self.target().is_some_and(|t| t.desired == 0) {
+            effects.push(Effect::ScaleUp);
+        }
+        effects
+    }
+
+    /// The effect that makes the stored route say `want`, if it does not. A copy without a ready endpoint gets no more than it has while
+    /// the other copy has one: then the route stays as it is.
     fn route(&self, want: Weights) -> Option<Effect> {
-        (self.seen.weights != Some(want)).then_some(Effect::Weights(want))
+        let now = self.seen.weights.unwrap_or(Weights::PRIMARY);
+        let (primary, canary) = (self.primary_has_endpoints(), self.canary_has_endpoints());
+        let to_dead_canary = want.canary() > now.canary() && primary && !canary;
+        let to_dead_primary = want.primary() > now.primary() && canary && !primary;
+        (self.seen.weights != Some(want) && !to_dead_canary && !to_dead_primary)
+            .then_some(Effect::Weights(want))
     }
 
     /// `want`, unless its copy has no endpoint while the other has one.
@@ -313,6 +378,11 @@ impl Turn<'_> {
             .is_some_and(|p| p.ready(self.plan.primary_ready))
     }
 
+    fn canary_ready(&self) -> bool {
+        self.target()
+            .is_some_and(|t| t.ready(self.plan.canary_ready))
+    }
+
     fn canary_has_endpoints(&self) -> bool {
         self.target().is_some_and(|t| t.endpoints > 0)
     }
@@ -335,6 +405,18 @@ impl Act {
     fn tell(mut self, tell: Tell) -> Self {
         self.tell.push(tell);
         self
+    }
+
+    fn tell_first(mut self, tell: Tell) -> Self {
+        self.tell.insert(0, tell);
+        self
+    }
+
+    /// Forgets since when the route has given everything to the primary.
+    fn unsettle(&mut self) {
+        if let Some(run) = &mut self.next.run {
+            run.route_written_at = None;
+        }
     }
 
     fn until(mut self, moment: Moment) -> Self {

@@ -3,9 +3,14 @@
 use super::{
     Act, Turn, Wait,
     effect::{Copied, Effect, Tell, Weights},
+    facts::Moment,
     state::{Phase, Stage},
     strategy::canary,
 };
+
+/// How long after a template write a deadline condition may be the one of the template before, which the Deployment's controller has not
+/// replaced yet; milliseconds.
+const STALE_CONDITION: i64 = 10_000;
 
 impl Turn<'_> {
     /// The primary has been given the run's template and must become ready.
@@ -13,15 +18,17 @@ impl Turn<'_> {
         if let Some(act) = self.promotion_failed() {
             return act;
         }
+        if !self.seen.primary_has_run && !self.seen.pinned && self.pin().is_none() {
+            let told = Tell::warning(format!(
+                "Promotion of {} failed, its pinned template is gone",
+                self.target_name()
+            ));
+            return self.restore("the pinned template is gone").tell(told);
+        }
         let mut act = self.hold_traffic();
-        if !self.seen.primary_has_run {
-            act.effects.push(Effect::Primary(Copied::Promoted));
-        }
-        if !self.seen.primary_scaler_synced {
-            act.effects.push(Effect::SyncPrimaryScaler);
-        }
-        if !act.effects.is_empty() || !self.primary_ready() {
-            return act;
+        act.effects.extend(self.copied());
+        if !act.effects.is_empty() || act.next != *self.state || !self.primary_ready() {
+            return self.past_stale(act);
         }
         if self.plan.step_weight_promotion.is_some() && self.state.weight > 0 {
             let mut act = act.again();
@@ -38,9 +45,10 @@ impl Turn<'_> {
             return act;
         }
         let due = self.state.next_check_at.unwrap_or(self.seen.now);
-        let act = self.hold_traffic();
-        if !act.effects.is_empty() || !self.primary_ready() {
-            return act;
+        let mut act = self.hold_traffic();
+        act.effects.extend(self.copied());
+        if !act.effects.is_empty() || act.next != *self.state || !self.primary_ready() {
+            return self.past_stale(act);
         }
         if self.seen.now < due {
             return act.until(due);
@@ -67,9 +75,6 @@ impl Turn<'_> {
         act.enter(Stage::Settling, Phase::Finalising);
         act.next.weight = 0;
         act.next.next_check_at = None;
-        if let Some(run) = &mut act.next.run {
-            run.route_written_at = None;
-        }
         act.tell(Tell::normal("Routing all traffic to primary"))
     }
 
@@ -78,11 +83,11 @@ impl Turn<'_> {
         if let Some(act) = self.promotion_failed() {
             return act;
         }
-        if let Some(act) = self.settle(self.safe(Weights::PRIMARY)) {
+        if let Some(act) = self.settle(self.safe(Weights::PRIMARY), self.copied()) {
             return act;
         }
         if !self.primary_ready() {
-            return self.rest();
+            return self.past_stale(self.rest());
         }
         let mut act = self.retire();
         act.enter(Stage::Idle, Phase::Succeeded);
@@ -101,22 +106,42 @@ impl Turn<'_> {
         act.tell(Tell::normal(said))
     }
 
-    /// Keeps the recorded weight, unless a copy has lost its last endpoint.
-    fn hold_traffic(&self) -> Act {
+    /// What the primary has from the copy on, whoever changed it since.
+    fn copied(&self) -> Vec<Effect> {
+        let mut effects: Vec<Effect> = self.pin().into_iter().collect();
+        // Without the pin nobody can say what the primary has.
+        if self.seen.pinned && !self.seen.primary_has_run {
+            effects.push(Effect::Primary(Copied::Promoted));
+        }
+        if !self.seen.primary_scaler_synced {
+            effects.push(Effect::SyncPrimaryScaler);
+        }
+        effects
+    }
+
+    /// Keeps the recorded weight, unless a copy has lost its last endpoint, or the target has been edited: what nobody analysed gets no
+    /// traffic that the primary can serve.
+    pub(super) fn hold_traffic(&self) -> Act {
+        let pinned = self.state.run.as_ref().map(|r| r.revision.as_str());
+        let edited = self.target().map(|t| t.revision.as_str()) != pinned;
+        let weight = if edited { 0 } else { self.state.weight };
+        let want = self.safe(Weights::to_canary(weight));
         let mut act = self.rest();
-        let want = self.safe(Weights::to_canary(self.state.weight));
         act.effects = self.foundation();
+        act.effects.extend(self.keep_canary());
         act.effects.extend(self.route(want));
         act.next.weight = want.canary();
+        if act.next != *self.state {
+            act = act.again();
+        }
         act
     }
 
     fn promotion_failed(&self) -> Option<Act> {
-        let primary = self.seen.primary.as_ref()?;
         if !self.seen.primary_has_run {
             return None;
         }
-        let why = primary.hopeless()?;
+        let why = self.primary_hopeless()?;
         let said = format!(
             "Promotion of {} failed, primary not ready: {why}",
             self.target_name()
@@ -127,38 +152,65 @@ impl Turn<'_> {
         )
     }
 
-    /// Makes the route say `want` and waits until it has settled: `None` when it has. A run whose canary never had traffic has nothing
-    /// to settle.
-    pub(super) fn settle(&self, want: Weights) -> Option<Act> {
-        let mut act = self.rest().again();
+    /// Why the primary will not become ready with the template that this stage gave it.
+    pub(super) fn primary_hopeless(&self) -> Option<String> {
+        let primary = self.seen.primary.as_ref()?;
+        let fresh = self.seen.now >= self.stale_until();
+        primary
+            .hopeless()
+            .filter(|_| fresh || primary.crash.is_some())
+    }
+
+    fn stale_until(&self) -> Moment {
+        let began = self.state.run.as_ref().map(|r| r.stage_at);
+        began.unwrap_or_default().plus(STALE_CONDITION)
+    }
+
+    /// `act`, woken when a deadline condition can no longer be the one of the template before.
+    pub(super) fn past_stale(&self, act: Act) -> Act {
+        let exceeded = self
+            .seen
+            .primary
+            .as_ref()
+            .is_some_and(|p| p.deadline_exceeded);
+        if exceeded && act.wait == Wait::Change && self.seen.now < self.stale_until() {
+            return act.until(self.stale_until());
+        }
+        act
+    }
+
+    /// Makes the route say `want` and waits until it has settled: `None` when everything has been with the primary for long enough.
+    pub(super) fn settle(&self, want: Weights, upkeep: Vec<Effect>) -> Option<Act> {
+        let mut act = self.rest();
         act.effects = self.foundation();
+        act.effects.extend(upkeep);
+        if want != Weights::PRIMARY {
+            act.effects.extend(self.keep_canary());
+        }
         act.effects.extend(self.route(want));
         act.next.weight = want.canary();
-        let moved = !act.effects.is_empty() || act.next.weight != self.state.weight;
-        let written = self.state.run.as_ref().and_then(|r| r.route_written_at);
-        let untouched = self.state.evidence.steps.is_empty() && self.state.evidence.merged == 0;
-        let mut record = |at| {
-            if let Some(run) = &mut act.next.run {
-                run.route_written_at = at;
-            }
-        };
-        if moved {
-            record(None);
+        if act.next != *self.state {
+            return Some(act.again());
+        }
+        if !act.effects.is_empty() || want != Weights::PRIMARY {
             return Some(act);
         }
-        if want != Weights::PRIMARY {
-            act.wait = Wait::Change;
+        self.settle_time()
+    }
+
+    /// The wait until the route has given everything to the primary for `settle`; `None` when it has.
+    pub(super) fn settle_time(&self) -> Option<Act> {
+        let mut act = self.rest();
+        if !self.seen.apex_on_primary {
             return Some(act);
         }
-        if untouched {
-            return None;
-        }
-        let Some(written) = written else {
-            record(Some(self.seen.now));
-            return Some(act);
+        let run = act.next.run.as_mut()?;
+        let Some(written) = run.route_written_at else {
+            run.route_written_at = Some(self.seen.now);
+            return Some(act.again());
         };
         let due = written.plus(self.plan.settle);
-        (self.seen.now < due).then(|| self.rest().until(due))
+        (self.seen.now < due).then(|| act.until(due))
     }
 
     /// Pauses the target's autoscaler and scales the target to zero.

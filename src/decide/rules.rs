@@ -99,17 +99,15 @@ fn no_share_to_the_dead(_: &Plan, _: &State, seen: &Seen, act: &Act) -> bool {
     })
 }
 
-/// Rule 3.
+/// Rule 3. An autoscaler paused at zero scales down too.
 fn traffic_before_scale_down(plan: &Plan, state: &State, seen: &Seen, act: &Act) -> bool {
-    if !act.effects.contains(&Effect::ScaleToZero) {
+    let shrinks = |e: &Effect| matches!(e, Effect::ScaleToZero | Effect::PauseScaler);
+    if !act.effects.iter().any(shrinks) {
         return true;
     }
     let written = state.run.as_ref().and_then(|r| r.route_written_at);
     let settled = written.is_some_and(|at| seen.now >= at.plus(plan.settle));
-    let never_moved = state.evidence.steps.is_empty()
-        && state.evidence.merged == 0
-        && state.stage != Stage::Bootstrap;
-    seen.weights == Some(Weights::PRIMARY) && (settled || never_moved)
+    seen.weights == Some(Weights::PRIMARY) && settled
 }
 
 /// Rule 4. The copy is entered only with a last analysis that passed, or a skip on record.
@@ -127,10 +125,19 @@ fn only_analysed_templates(plan: &Plan, state: &State, _: &Seen, act: &Act) -> b
     skipped || (passed && act.next.failed_checks < plan.threshold)
 }
 
-/// What makes the copy repeatable is recorded first.
-fn pin_before_copy(_: &Plan, state: &State, _: &Seen, act: &Act) -> bool {
+/// What makes the copy repeatable is recorded first. At bootstrap a primary that cannot serve follows the live target.
+fn pin_before_copy(_: &Plan, state: &State, seen: &Seen, act: &Act) -> bool {
     act.effects.iter().all(|e| match e {
-        Effect::Primary(Copied::Promoted) => state.stage == Stage::Copying,
+        Effect::Primary(Copied::Promoted) => match state.stage {
+            Stage::Copying | Stage::Shifting | Stage::Settling => true,
+            Stage::Bootstrap => state.run.is_some() && !endpoints(seen).0,
+            Stage::Idle
+            | Stage::Starting
+            | Stage::Analysing
+            | Stage::Gated
+            | Stage::Reverting
+            | Stage::Restoring => false,
+        },
         Effect::Primary(Copied::Previous) => state.stage == Stage::Restoring,
         Effect::Pin
         | Effect::Services
@@ -157,10 +164,11 @@ fn legal_transition(_: &Plan, state: &State, _: &Seen, act: &Act) -> bool {
     state.stage.may_become().contains(&act.next.stage) && phase_fits
 }
 
-fn primary_untouched_before_copy(_: &Plan, state: &State, _: &Seen, act: &Act) -> bool {
+fn primary_untouched_before_copy(_: &Plan, state: &State, seen: &Seen, act: &Act) -> bool {
     let touches = act
         .effects
         .iter()
         .any(|e| matches!(e, Effect::Primary(_) | Effect::SyncPrimaryScaler));
-    !touches || state.stage.copied()
+    let bootstrap = state.stage == Stage::Bootstrap && !endpoints(seen).0;
+    !touches || state.stage.copied() || bootstrap
 }

@@ -3,8 +3,9 @@
 use super::{
     Act, Step, Turn,
     effect::{Effect, Tell, Weights},
-    facts::{Analysis, Question},
-    state::{Phase, Stage, StepResult, Verdict},
+    facts::{Analysis, Moment, Question, Request, Verb},
+    said_by,
+    state::{Phase, Skip, SkipSource, Stage, StepResult, Verdict},
     strategy::canary,
     verdict,
 };
@@ -17,18 +18,22 @@ impl Turn<'_> {
         }
         let mut act = self.rest();
         act.effects = self.upkeep();
-        let ready = self
-            .target()
-            .is_some_and(|t| t.ready(self.plan.canary_ready))
-            && self.primary_ready();
+        let ready = self.canary_ready() && self.primary_ready();
         if !act.effects.is_empty() || !ready {
             act.effects.extend(self.route(Weights::PRIMARY));
-            return act;
+            let began = self
+                .state
+                .run
+                .as_ref()
+                .map_or(self.seen.now, |r| r.stage_at);
+            return self.or_deadline(act, began);
         }
-        if self.state.run.as_ref().is_some_and(|r| r.skip.is_some()) {
+        if self.skip().is_some() {
             return self.copy();
         }
-        let first = self.plan.steps[0];
+        let Some(first) = canary::next(self.plan, 0) else {
+            return act;
+        };
         self.advance(first).tell_first(Tell::normal(format!(
             "Starting canary analysis for {}",
             self.target_name()
@@ -41,31 +46,61 @@ impl Turn<'_> {
             return Step::Act(act);
         }
         let mut act = self.rest();
+        act.effects = self.upkeep();
+        act.effects
+            .extend(self.route(Weights::to_canary(self.state.weight)));
+        if !act.effects.is_empty() {
+            return Step::Act(act);
+        }
+        let ready = self.canary_ready() && self.primary_ready();
         let gate_gone = self.state.stage == Stage::Gated && !self.plan.gate_promotion;
-        if gate_gone && self.may_promote() {
+        // Flagger: `skipAnalysis` that is set during a run promotes at the next tick.
+        if (gate_gone && self.may_promote()) || (ready && self.skip().is_some()) {
             return Step::Act(self.copy());
         }
         let due = self.state.next_check_at.unwrap_or(self.seen.now);
         if self.seen.now < due {
-            act.effects = self.upkeep();
-            act.effects
-                .extend(self.route(Weights::to_canary(self.state.weight)));
             return Step::Act(act.until(due));
         }
-        let ready = self
-            .target()
-            .is_some_and(|t| t.ready(self.plan.canary_ready))
-            && self.primary_ready();
         if !ready {
             // The weight holds; readiness, a crash or the progress deadline wakes us.
-            act.effects = self.upkeep();
-            act.effects.extend(self.route(self.safe_hold()));
-            return Step::Act(act);
+            return Step::Act(self.or_deadline(act, due));
         }
         match &self.answers.analysis {
             None => Step::Ask(Question::Analysis),
             Some(analysis) => Step::Act(self.judged(analysis)),
         }
+    }
+
+    /// `act`, unless the canary has not been ready for the progress deadline. The Deployment's own deadline watches only its rollout; a
+    /// canary that came up and is short of replicas since, or whose Deployment has no deadline, would hold the run for ever.
+    fn or_deadline(&self, act: Act, waited_from: Moment) -> Act {
+        if self.canary_ready() {
+            return act;
+        }
+        let deadline = waited_from.plus(self.plan.progress_deadline);
+        if self.seen.now < deadline {
+            return act.until(deadline);
+        }
+        let why = format!("not ready for {} s", self.plan.progress_deadline / 1000);
+        self.canary_not_ready(&why)
+    }
+
+    fn canary_not_ready(&self, why: &str) -> Act {
+        let told = Tell::warning(format!(
+            "canary deployment {} not ready: {why}",
+            self.target_name()
+        ));
+        self.revert(&format!("canary not ready: {why}")).tell(told)
+    }
+
+    /// Why this run is promoted without analysis, if it is.
+    fn skip(&self) -> Option<Skip> {
+        let recorded = self.state.run.as_ref().and_then(|r| r.skip.clone());
+        recorded.or(self.plan.skip_analysis.then_some(Skip {
+            source: SkipSource::Spec,
+            by: None,
+        }))
     }
 
     /// What one analysis means.
@@ -103,12 +138,12 @@ impl Turn<'_> {
             return self.copy();
         }
         let waits = self.seen.request.as_ref().filter(|r| {
-            r.verb == super::facts::Verb::Promote
+            r.verb == Verb::Promote
                 && self.state.stage == Stage::Gated
                 && self.state.handled_request.as_ref() != Some(&r.id)
         });
         if let Some(request) = waits {
-            let mut act = self.copy();
+            let mut act = self.copy().tell_first(self.approved(request));
             act.next.handled_request = Some(request.id.clone());
             return act;
         }
@@ -130,11 +165,7 @@ impl Turn<'_> {
     fn failed(&self) -> Act {
         let failed = self.state.failed_checks.saturating_add(1);
         let mut act = if failed >= self.plan.threshold {
-            self.revert(&format!("failed checks threshold reached {failed}"))
-                .tell(Tell::warning(format!(
-                    "Rolling back {} failed checks threshold reached {failed}",
-                    self.who()
-                )))
+            self.threshold_reached(failed)
         } else {
             let due = self.seen.now.plus(self.plan.interval);
             let mut act = self.rest().until(due);
@@ -147,6 +178,14 @@ impl Turn<'_> {
         act
     }
 
+    fn threshold_reached(&self, failed: u32) -> Act {
+        self.revert(&format!("failed checks threshold reached {failed}"))
+            .tell(Tell::warning(format!(
+                "Rolling back {} failed checks threshold reached {failed}",
+                self.who()
+            )))
+    }
+
     /// Moves traffic to the next weight.
     fn advance(&self, weight: u8) -> Act {
         let due = self.seen.now.plus(self.plan.interval);
@@ -154,6 +193,7 @@ impl Turn<'_> {
         act.effects.extend(self.route(Weights::to_canary(weight)));
         act.enter(Stage::Analysing, Phase::Progressing);
         act.next.weight = weight;
+        act.unsettle();
         act.next.next_check_at = Some(due);
         act.next.evidence.steps.push(StepResult {
             weight,
@@ -172,15 +212,27 @@ impl Turn<'_> {
         let mut act = self.rest().tell(self.copy_event()).again();
         act.enter(Stage::Copying, Phase::Promoting);
         act.next.next_check_at = None;
+        let skip = self.skip();
+        if let Some(run) = &mut act.next.run {
+            run.skip = skip;
+        }
         act
     }
 
-    pub(super) fn copy_event(&self) -> Tell {
+    fn copy_event(&self) -> Tell {
         Tell::normal(format!(
             "Copying {} template spec to {}.{}",
             self.target_name(),
             self.plan.primary(),
             self.plan.namespace
+        ))
+    }
+
+    pub(super) fn approved(&self, request: &Request) -> Tell {
+        Tell::normal(format!(
+            "Promotion of {} approved by {}",
+            self.who(),
+            said_by(request)
         ))
     }
 
@@ -192,17 +244,13 @@ impl Turn<'_> {
             .steps
             .last()
             .is_some_and(|s| s.verdict == Some(Verdict::Pass));
-        passed
-            && self
-                .target()
-                .is_some_and(|t| t.ready(self.plan.canary_ready))
-            && self.primary_has_endpoints()
+        passed && self.ends_early().is_none() && self.canary_ready() && self.primary_has_endpoints()
     }
 
     /// What ends or restarts a run before its copy, whatever its analysis says.
-    fn ends_early(&self) -> Option<Act> {
+    pub(super) fn ends_early(&self) -> Option<Act> {
         let Some(run) = &self.state.run else {
-            return Some(self.begin());
+            return Some(self.begin().unwrap_or_else(|| self.rest()));
         };
         let Some(target) = self.target() else {
             return Some(self.revert("the target is gone"));
@@ -211,14 +259,20 @@ impl Turn<'_> {
             return Some(self.changed());
         }
         if let Some(why) = target.hopeless() {
-            let told = Tell::warning(format!(
-                "canary deployment {} not ready: {why}",
-                self.target_name()
-            ));
-            return Some(self.revert(&format!("canary not ready: {why}")).tell(told));
+            return Some(self.canary_not_ready(&why));
         }
-        if self.canary_has_traffic() && target.endpoints == 0 {
-            return Some(self.revert("the canary has traffic and no ready endpoint"));
+        // By the record: traffic that somebody else gave it is taken back, and ends nothing.
+        if self.state.weight > 0 && target.endpoints == 0 {
+            let told = Tell::warning(format!(
+                "Rolling back {} the canary has traffic and no ready endpoint",
+                self.who()
+            ));
+            let act = self.revert("the canary has traffic and no ready endpoint");
+            return Some(act.tell(told));
+        }
+        // A threshold that was lowered meanwhile counts too.
+        if self.state.failed_checks >= self.plan.threshold {
+            return Some(self.threshold_reached(self.state.failed_checks));
         }
         let why = self
             .seen
@@ -241,39 +295,22 @@ impl Turn<'_> {
             let told = Tell::warning(format!("Rolling back {} reverted by {by}", self.who()));
             return self.revert(&format!("reverted by {by}")).tell(told);
         }
-        let mut act = self.begin();
-        act.effects.extend(self.route(self.safe(Weights::PRIMARY)));
+        let Some(mut act) = self.begin() else {
+            return self.rest();
+        };
+        // The new revision is not analysed: nothing moves to it, whatever the primary can serve.
+        act.effects.extend(self.route(Weights::PRIMARY));
         act.tell(Tell::normal(format!(
             "New revision detected! Restarting analysis for {}",
             self.target_name()
         )))
     }
 
-    /// The weight to hold while a copy is not ready.
-    fn safe_hold(&self) -> Weights {
-        Weights::to_canary(self.state.weight)
-    }
-
     /// What a run needs besides traffic.
     fn upkeep(&self) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        if !self.seen.pinned {
-            effects.push(Effect::Pin);
-        }
+        let mut effects: Vec<Effect> = self.pin().into_iter().collect();
         effects.extend(self.foundation());
-        if self.seen.scaler_paused == Some(true) {
-            effects.push(Effect::ResumeScaler);
-        }
-        if self.target().is_some_and(|t| t.desired == 0) {
-            effects.push(Effect::ScaleUp);
-        }
+        effects.extend(self.keep_canary());
         effects
-    }
-}
-
-impl Act {
-    fn tell_first(mut self, tell: Tell) -> Self {
-        self.tell.insert(0, tell);
-        self
     }
 }

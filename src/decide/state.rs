@@ -145,7 +145,14 @@ impl Stage {
                 Self::Copying,
                 Self::Reverting,
             ],
-            Self::Gated => &[Self::Gated, Self::Starting, Self::Copying, Self::Reverting],
+            // Back to the analysis when the plan has got more steps meanwhile.
+            Self::Gated => &[
+                Self::Gated,
+                Self::Starting,
+                Self::Analysing,
+                Self::Copying,
+                Self::Reverting,
+            ],
             Self::Copying => &[
                 Self::Copying,
                 Self::Shifting,
