@@ -31,15 +31,18 @@ struct Shared {
 }
 
 /// Serves every cluster of the fleet at `/clusters/NAME/...`, and its clock at `/clusters/NAME/clock`, until `shutdown`
-/// is ready; open watches end then, other requests are finished.
+/// is ready; open watches end then, other requests are finished. The future holds nothing of the fleet but its servers.
 ///
 /// # Errors
 /// When the listener fails.
-pub async fn serve(
+pub fn serve<F>(
     listener: TcpListener,
     fleet: &Fleet,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+    shutdown: F,
+) -> impl Future<Output = io::Result<()>> + Send + use<F>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     let closing = CancellationToken::new();
     let shared = Arc::new(Shared {
         epoch: fleet.epoch(),
@@ -53,12 +56,15 @@ pub async fn serve(
         }
     });
     let routes = Router::new().fallback(answer).with_state(shared);
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(async move {
-            shutdown.await;
-            closing.cancel();
-        })
-        .await
+    let stop = async move {
+        shutdown.await;
+        closing.cancel();
+    };
+    async move {
+        axum::serve(listener, routes)
+            .with_graceful_shutdown(stop)
+            .await
+    }
 }
 
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
