@@ -1,0 +1,1 @@
+//! Golden tests of Services, routes and checks.
