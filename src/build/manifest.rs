@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::services::PROXIES;
 use crate::api::objects::{ObjectExt, Objects};
 
 /// A complete Canary manifest (YAML) for a Deployment: its port as its Service or its container has it, its autoscaler and the gateways of
@@ -67,6 +68,7 @@ fn ports(deployment: &Value, objects: &Objects) -> String {
     let container = deployment
         .array_at("/spec/template/spec/containers")
         .iter()
+        .filter(|container| !PROXIES.iter().any(|proxy| container["name"] == *proxy))
         .find_map(|container| container.array_at("/ports").first());
     if let Some(port) = service {
         let number = &port["port"];

@@ -15,7 +15,11 @@ pub mod template;
 pub mod workload;
 
 #[cfg(test)]
-pub(crate) mod fixtures;
+mod fixtures;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+mod traffic_tests;
 
 use serde_json::{Map, Value, json};
 

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Containers whose ports are the mesh's own. Flagger.
-const PROXIES: [&str; 2] = ["istio-proxy", "envoy"];
+pub(super) const PROXIES: [&str; 2] = ["istio-proxy", "envoy"];
 
 /// Creates `S-canary` and `S-primary`, or puts their ports and selectors right. Never touches the apex.
 #[must_use]
