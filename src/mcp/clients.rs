@@ -4,6 +4,15 @@
 /// Desktop, whose configuration file knows no HTTP servers and so goes through the `mcp-remote` bridge.
 #[must_use]
 pub fn client_config(url: &str) -> String {
+    // The bridge takes http without asking from these two names only.
+    let near = ["http://127.0.0.1:", "http://localhost:"]
+        .iter()
+        .any(|prefix| url.starts_with(prefix));
+    let plain = if url.starts_with("http://") && !near {
+        r#","--allow-http""#
+    } else {
+        ""
+    };
     format!(
         r#"Claude Code
   claude mcp add --transport http canary-mcp {url}
@@ -15,7 +24,7 @@ VS Code (.vscode/mcp.json)
   {{"servers":{{"canary-mcp":{{"type":"http","url":"{url}"}}}}}}
 
 Claude Desktop (claude_desktop_config.json; needs Node.js)
-  {{"mcpServers":{{"canary-mcp":{{"command":"npx","args":["-y","mcp-remote","{url}"]}}}}}}
+  {{"mcpServers":{{"canary-mcp":{{"command":"npx","args":["-y","mcp-remote","{url}"{plain}]}}}}}}
 "#
     )
 }
@@ -41,5 +50,22 @@ Claude Desktop (claude_desktop_config.json; needs Node.js)
   {"mcpServers":{"canary-mcp":{"command":"npx","args":["-y","mcp-remote","http://127.0.0.1:8080/mcp"]}}}
 "#
         );
+    }
+
+    #[test]
+    fn the_bridge_is_told_of_plain_http_elsewhere() {
+        for (url, last) in [
+            (
+                "http://10.0.0.7:8080/mcp",
+                r#""http://10.0.0.7:8080/mcp","--allow-http"]}}}"#,
+            ),
+            (
+                "https://mcp.example.com/mcp",
+                r#""https://mcp.example.com/mcp"]}}}"#,
+            ),
+        ] {
+            let text = client_config(url);
+            assert!(text.trim_end().ends_with(last), "{text}");
+        }
     }
 }

@@ -22,11 +22,11 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 /// A client that does not read loses messages rather than holding the tool up.
 const SEND_LIMIT: Duration = Duration::from_secs(5);
 
-type Send_ = Box<dyn Fn(f64, String) -> BoxFuture<'static, ()> + Send + Sync>;
+type Voice = Box<dyn Fn(f64, String) -> BoxFuture<'static, ()> + Send + Sync>;
 
 /// Sends the progress messages of one call, where the caller wants them.
 pub(in crate::mcp) struct Progress {
-    send: Option<Send_>,
+    send: Option<Voice>,
     sent: u32,
 }
 
@@ -56,7 +56,7 @@ impl Progress {
         }
     }
 
-    fn to(send: Send_) -> Self {
+    fn to(send: Voice) -> Self {
         Self {
             send: Some(send),
             sent: 0,

@@ -32,3 +32,20 @@ pub(in crate::mcp) fn next(view: &RolloutView) -> String {
         "call start_canary to roll another image out".to_owned()
     }
 }
+
+/// `text` as a sentence: without white space around it, and with one full stop.
+pub(in crate::mcp) fn sentence(text: &str) -> String {
+    format!("{}.", text.trim().trim_end_matches(['.', ':']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+
+    #[test]
+    fn a_sentence_has_one_full_stop() {
+        for text in ["it runs", "it runs.", " it runs.. ", "it runs:"] {
+            assert_eq!(sentence(text), "it runs.");
+        }
+    }
+}

@@ -184,7 +184,7 @@ fn shown(
             format!("the Canary is gone or cannot be watched any more; last seen: {now}")
         }
     };
-    let summary = with_unreachable(summary, unreachable);
+    let summary = with_unreachable(&summary, unreachable);
     Status {
         rollout: Some(view.clone()),
         rows: None,
@@ -206,7 +206,7 @@ fn tabled(table: Table, wanted_to_wait: bool) -> Status {
         1..=ROWS => format!("{count} rollouts, {running} of them going on"),
         _ => format!("{count} rollouts, {running} of them going on; the first {ROWS} are shown"),
     };
-    let summary = with_unreachable(summary, &unreachable);
+    let summary = with_unreachable(&summary, &unreachable);
     let next = match (count, wanted_to_wait) {
         (0, _) => "call list_clusters, or get_status with fewer arguments",
         (_, true) => {
@@ -223,11 +223,13 @@ fn tabled(table: Table, wanted_to_wait: bool) -> Status {
 }
 
 /// What could not be read is part of the answer: a table without it would look complete.
-fn with_unreachable(summary: String, unreachable: &[String]) -> String {
+fn with_unreachable(summary: &str, unreachable: &[String]) -> String {
+    let summary = words::sentence(summary);
     if unreachable.is_empty() {
         summary
     } else {
-        format!("{summary}; not readable: {}", unreachable.join("; "))
+        let lost = words::sentence(&unreachable.join("; "));
+        format!("{summary} Not readable: {lost}")
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     api::view::ClusterRow,
-    mcp::{McpServer, error::ToolError},
+    mcp::{McpServer, error::ToolError, words::sentence},
 };
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -75,7 +75,7 @@ fn listed(clusters: Vec<ClusterRow>, selected: bool) -> ClusterList {
             "{idle} led by nobody, so nothing can be started there"
         ));
     }
-    let summary = parts.join("; ");
+    let summary = sentence(&parts.join("; "));
     let next = if !names.is_empty() {
         "call get_status to see the rollouts, or start_canary with one of these clusters"
     } else if selected {
@@ -122,14 +122,14 @@ mod tests {
         );
         assert_eq!(
             list.summary,
-            "3 clusters: prod-kr, prod-jp, staging; 1 unreachable; 1 led by nobody, so nothing can be started there"
+            "3 clusters: prod-kr, prod-jp, staging; 1 unreachable; 1 led by nobody, so nothing can be started there."
         );
         assert_eq!(
             list.next,
             "call get_status to see the rollouts, or start_canary with one of these clusters"
         );
         let none = listed(Vec::new(), true);
-        assert_eq!(none.summary, "no cluster matches");
+        assert_eq!(none.summary, "no cluster matches.");
         assert_eq!(none.next, "call list_clusters without selector");
     }
 }

@@ -61,13 +61,14 @@ impl Head {
 /// One sentence. A reason may carry a manifest after its first line, which is not for the sentence.
 fn summary(key: &Key, outcome: Outcome, reason: &str, view: Option<&RolloutView>) -> String {
     let first = reason.lines().next().unwrap_or_default();
-    match (outcome, view) {
+    let text = match (outcome, view) {
         (Outcome::Applied, Some(view)) => words::summary(view),
         (Outcome::Applied, None) => format!("{key}: {first}"),
         (Outcome::Already, _) => format!("{key}: nothing to do, {first}"),
         (Outcome::Refused, _) => format!("{key}: refused, {first}"),
         (Outcome::Unconfirmed, _) => format!("{key}: not confirmed, {first}"),
-    }
+    };
+    words::sentence(&text)
 }
 
 fn next(key: &Key, outcome: Outcome, view: Option<&RolloutView>) -> String {

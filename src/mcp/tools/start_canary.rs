@@ -23,6 +23,7 @@ use crate::{
         McpServer,
         error::ToolError,
         progress::{self, Ended, Limits, Progress},
+        words,
     },
 };
 
@@ -153,7 +154,7 @@ impl McpServer {
                 );
             }
         };
-        progress.say(super::super::words::line(&begun)).await;
+        progress.say(words::line(&begun)).await;
         let run = begun.run.clone();
         let ended = progress::follow(
             &mut follow,

@@ -227,7 +227,7 @@ async fn a_result_suffices_by_itself_and_says_whose_it_is() {
             call("list_clusters", &json!({"selector": "env=production"})),
         )
         .await;
-    let expected = json!({"clusters": [], "summary": "no cluster matches", "next": "call list_clusters without selector"});
+    let expected = json!({"clusters": [], "summary": "no cluster matches.", "next": "call list_clusters without selector"});
     assert_eq!(result["structuredContent"], expected);
     let text: Value = serde_json::from_str(result["content"][0]["text"].as_str().unwrap()).unwrap();
     assert_eq!(text, expected);

@@ -32,7 +32,7 @@ fn several_rollouts_are_a_table_that_names_what_it_lacks() {
                 {"cluster": "prod-kr", "namespace": "ai-platform", "name": "a", "phase": "Progressing", "weight": 0, "failed_checks": 0},
                 {"cluster": "prod-kr", "namespace": "ai-platform", "name": "b", "phase": "Succeeded", "weight": 0, "failed_checks": 0},
             ],
-            "summary": "2 rollouts, 1 of them going on; not readable: staging: connection refused",
+            "summary": "2 rollouts, 1 of them going on. Not readable: staging: connection refused.",
             "next": "call get_status with cluster, namespace and name of a row to see it in full",
         })
     );
@@ -41,7 +41,7 @@ fn several_rollouts_are_a_table_that_names_what_it_lacks() {
 #[test]
 fn nothing_and_too_much_are_said() {
     let none = tabled(Table::default(), true);
-    assert_eq!(none.summary, "no rollout matches");
+    assert_eq!(none.summary, "no rollout matches.");
     assert_eq!(none.rows, Some(Vec::new()));
     assert_eq!(
         none.next,
@@ -57,7 +57,7 @@ fn nothing_and_too_much_are_said() {
     assert_eq!(many.rows.unwrap().len(), 100);
     assert_eq!(
         many.summary,
-        "101 rollouts, 0 of them going on; the first 100 are shown"
+        "101 rollouts, 0 of them going on; the first 100 are shown."
     );
     assert_eq!(
         many.next,
@@ -68,7 +68,7 @@ fn nothing_and_too_much_are_said() {
 #[test]
 fn a_wait_says_how_it_ended() {
     let view = rollout(Phase::Progressing, 10, 2);
-    let now = words::summary(&view);
+    let now = words::sentence(&words::summary(&view));
     let wait = Duration::from_secs(50);
     for (ended, summary) in [
         (None, now.clone()),

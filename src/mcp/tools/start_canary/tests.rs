@@ -37,7 +37,7 @@ fn the_result_has_the_head_of_the_rollout_and_its_steps() {
         verdict: None,
         checks: Vec::new(),
     }];
-    let summary = words::summary(&view);
+    let summary = words::sentence(&words::summary(&view));
     let result = started(
         &key(),
         &acted(Outcome::Applied, "the run has begun", Some(view)),
@@ -70,7 +70,7 @@ fn a_refusal_with_a_manifest_has_a_short_sentence() {
         json!({
             "outcome": "refused",
             "reason": reason,
-            "summary": "prod-kr ai-platform/mcp-server: refused, there is no Canary for Deployment mcp-server; apply this one:",
+            "summary": "prod-kr ai-platform/mcp-server: refused, there is no Canary for Deployment mcp-server; apply this one.",
             "next": r#"do what reason says; call get_status {"cluster":"prod-kr","name":"mcp-server","namespace":"ai-platform"} for the rollout as it is"#,
             "cluster": "prod-kr",
             "namespace": "ai-platform",
@@ -85,17 +85,17 @@ fn each_outcome_has_its_sentence() {
     for (outcome, summary) in [
         (
             Outcome::Already,
-            "prod-kr ai-platform/mcp-server: nothing to do, it runs",
+            "prod-kr ai-platform/mcp-server: nothing to do, it runs.",
         ),
         (
             Outcome::Refused,
-            "prod-kr ai-platform/mcp-server: refused, it runs",
+            "prod-kr ai-platform/mcp-server: refused, it runs.",
         ),
         (
             Outcome::Unconfirmed,
-            "prod-kr ai-platform/mcp-server: not confirmed, it runs",
+            "prod-kr ai-platform/mcp-server: not confirmed, it runs.",
         ),
-        (Outcome::Applied, "prod-kr ai-platform/mcp-server: it runs"),
+        (Outcome::Applied, "prod-kr ai-platform/mcp-server: it runs."),
     ] {
         let head = Head::new(&key(), &acted(outcome, "it runs", None));
         assert_eq!(json!(head)["summary"], summary);
