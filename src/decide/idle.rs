@@ -30,9 +30,8 @@ impl Turn<'_> {
         if self.seen.primary.is_some() && !made && self.seen.pinned && !self.seen.primary_has_run {
             act.effects.push(Effect::Primary(Copied::Promoted));
         }
-        if act.effects.contains(&Effect::Apex) {
-            act.unsettle();
-        }
+        act.effects
+            .extend(self.seen.weights.and_then(|_| self.route(Weights::PRIMARY)));
         if !act.effects.is_empty() || !self.primary_ready() {
             return self.not_coming_up(act);
         }
@@ -48,14 +47,10 @@ impl Turn<'_> {
 
     /// A first version that does not come up is said once. The target serves meanwhile, and an edit of it is tried.
     fn not_coming_up(&self, mut act: Act) -> Act {
-        let why = self
-            .seen
-            .primary
-            .as_ref()
-            .and_then(super::facts::Workload::hopeless);
-        let Some(why) = why.map(|why| format!("primary not ready: {why}")) else {
-            return act;
+        let Some(why) = self.primary_hopeless() else {
+            return self.past_stale(act);
         };
+        let why = format!("primary not ready: {why}");
         let known = self.state.run.as_ref().and_then(|r| r.reason.as_ref());
         if known == Some(&why) || !act.effects.is_empty() {
             return act;
@@ -156,9 +151,6 @@ impl Turn<'_> {
         act.effects.extend(self.pin());
         act.effects.extend(self.foundation());
         act.effects.extend(self.route(Weights::PRIMARY));
-        if act.effects.contains(&Effect::Apex) {
-            act.unsettle();
-        }
         if !act.effects.is_empty() || !self.primary_has_endpoints() {
             return act;
         }

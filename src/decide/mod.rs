@@ -74,7 +74,7 @@ pub fn step(plan: &Plan, state: &State, seen: &Seen, answers: &Answers) -> Step 
         answers,
     };
     if plan.suspend {
-        return Step::Act(turn.rest());
+        return Step::Act(turn.suspended());
     }
     let first = turn.unsettled().or_else(|| turn.request());
     let step = first.map_or_else(|| turn.stage(), Step::Act);
@@ -121,16 +121,28 @@ impl Turn<'_> {
         }
     }
 
-    /// The stored route gives the canary traffic, so what was settled no longer is. Recorded before anything else: a crash after the
+    /// The canary has traffic, by the stored route or by an apex that selects it, so what was settled no longer is. Recorded before anything else: a crash after the
     /// route write that follows must not leave an old settlement behind, on which the canary could be scaled down too early.
     fn unsettled(&self) -> Option<Act> {
-        let moved = self.seen.weights.is_some_and(|w| w != Weights::PRIMARY);
+        let moved =
+            self.seen.weights.is_some_and(|w| w != Weights::PRIMARY) || !self.seen.apex_on_primary;
         let run = self.state.run.as_ref()?;
         (moved && run.route_written_at.is_some()).then(|| {
             let mut act = self.rest().again();
             act.unsettle();
             act
         })
+    }
+
+    /// Nothing is changed, and nobody keeps the route from moving to and fro: what was settled has to settle again.
+    fn suspended(&self) -> Act {
+        let mut act = self.rest();
+        act.unsettle();
+        if act.next == *self.state {
+            act
+        } else {
+            act.again()
+        }
     }
 
     /// A wish that can be acted on now. One that has to wait (a gate while the last analysis failed) stays unhandled.

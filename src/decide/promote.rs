@@ -18,8 +18,7 @@ impl Turn<'_> {
         if let Some(act) = self.promotion_failed() {
             return act;
         }
-        let pin = self.pin();
-        if !self.seen.primary_has_run && !self.seen.pinned && pin.is_none() {
+        if !self.seen.primary_has_run && !self.seen.pinned && self.pin().is_none() {
             let told = Tell::warning(format!(
                 "Promotion of {} failed, its pinned template is gone",
                 self.target_name()
@@ -27,7 +26,6 @@ impl Turn<'_> {
             return self.restore("the pinned template is gone").tell(told);
         }
         let mut act = self.hold_traffic();
-        act.effects.extend(pin);
         act.effects.extend(self.copied());
         if !act.effects.is_empty() || act.next != *self.state || !self.primary_ready() {
             return self.past_stale(act);
@@ -110,8 +108,9 @@ impl Turn<'_> {
 
     /// What the primary has from the copy on, whoever changed it since.
     fn copied(&self) -> Vec<Effect> {
-        let mut effects = Vec::new();
-        if !self.seen.primary_has_run {
+        let mut effects: Vec<Effect> = self.pin().into_iter().collect();
+        // Without the pin nobody can say what the primary has.
+        if self.seen.pinned && !self.seen.primary_has_run {
             effects.push(Effect::Primary(Copied::Promoted));
         }
         if !self.seen.primary_scaler_synced {
@@ -190,9 +189,6 @@ impl Turn<'_> {
         }
         act.effects.extend(self.route(want));
         act.next.weight = want.canary();
-        if act.effects.contains(&Effect::Apex) {
-            act.unsettle();
-        }
         if act.next != *self.state {
             return Some(act.again());
         }
@@ -205,6 +201,9 @@ impl Turn<'_> {
     /// The wait until the route has given everything to the primary for `settle`; `None` when it has.
     pub(super) fn settle_time(&self) -> Option<Act> {
         let mut act = self.rest();
+        if !self.seen.apex_on_primary {
+            return Some(act);
+        }
         let run = act.next.run.as_mut()?;
         let Some(written) = run.route_written_at else {
             run.route_written_at = Some(self.seen.now);

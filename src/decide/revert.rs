@@ -1,7 +1,7 @@
 //! A run that failed: traffic first, then what is left of the canary.
 
 use super::{
-    Act, Turn,
+    Act, Turn, Wait,
     effect::{Copied, Effect, Tell, Weights},
     state::{Phase, Stage},
 };
@@ -73,7 +73,20 @@ impl Turn<'_> {
             .as_ref()
             .is_some_and(|r| r.previous.is_some());
         if known && !self.seen.primary_has_previous {
+            let began = self
+                .state
+                .run
+                .as_ref()
+                .map_or(self.seen.now, |r| r.stage_at);
+            let deadline = began.plus(self.plan.progress_deadline);
+            if self.seen.now >= deadline && act.effects.is_empty() && act.next == *self.state {
+                return self
+                    .stranded("its previous template could not be written, its pin may be gone");
+            }
             act.effects.push(Effect::Primary(Copied::Previous));
+            if act.wait == Wait::Change {
+                act = act.until(deadline);
+            }
         }
         if !act.effects.is_empty() || act.next != *self.state {
             return self.past_stale(act);

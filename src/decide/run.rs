@@ -261,7 +261,8 @@ impl Turn<'_> {
         if let Some(why) = target.hopeless() {
             return Some(self.canary_not_ready(&why));
         }
-        if self.canary_has_traffic() && target.endpoints == 0 {
+        // By the record: traffic that somebody else gave it is taken back, and ends nothing.
+        if self.state.weight > 0 && target.endpoints == 0 {
             let told = Tell::warning(format!(
                 "Rolling back {} the canary has traffic and no ready endpoint",
                 self.who()

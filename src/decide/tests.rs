@@ -1,1 +1,6 @@
+//! Tests of the machine: a table of every transition, and the invariants over random worlds.
 
+mod fixtures;
+mod invariants;
+mod liveness;
+mod world;
