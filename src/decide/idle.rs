@@ -30,6 +30,8 @@ impl Turn<'_> {
         if self.seen.primary.is_some() && !made && self.seen.pinned && !self.seen.primary_has_run {
             act.effects.push(Effect::Primary(Copied::Promoted));
         }
+        act.effects
+            .extend(self.seen.weights.and_then(|_| self.route(Weights::PRIMARY)));
         if !act.effects.is_empty() || !self.primary_ready() {
             return self.not_coming_up(act);
         }

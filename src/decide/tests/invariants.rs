@@ -332,7 +332,7 @@ pub(super) fn initialized(plan: crate::decide::plan::Plan) -> World {
 
 fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: 3000,
+        cases: 400,
         failure_persistence: None,
         ..ProptestConfig::default()
     }

@@ -75,7 +75,7 @@ fn a_closed_gate_holds_the_last_weight_for_ever() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever happened before: once the world is healthy and nobody interferes, everything comes to rest on the primary.
     #[test]
