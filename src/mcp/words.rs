@@ -1,37 +1,6 @@
-//! The sentences about a rollout that progress messages and results carry.
+//! The sentences that progress messages and results carry: about a rollout the API's own, and how any text becomes a sentence.
 
-use crate::api::view::RolloutView;
-
-/// One line: where the rollout is.
-pub(in crate::mcp) fn line(view: &RolloutView) -> String {
-    format!(
-        "{} {}/{}: {}, {}% to canary, step {} of {}",
-        view.cluster,
-        view.namespace,
-        view.name,
-        view.phase.name(),
-        view.weight.written,
-        view.step.n,
-        view.step.of
-    )
-}
-
-/// One sentence that suffices by itself.
-pub(in crate::mcp) fn summary(view: &RolloutView) -> String {
-    line(view)
-}
-
-/// What to call now.
-pub(in crate::mcp) fn next(view: &RolloutView) -> String {
-    if view.phase.running() {
-        format!(
-            "call get_status with wait_seconds 50 and since {:?} for the next change, or rollback to end it",
-            view.cursor
-        )
-    } else {
-        "call start_canary to roll another image out".to_owned()
-    }
-}
+pub(in crate::mcp) use crate::api::view::{line, next, summary};
 
 /// `text` as a sentence: without white space around it, and with one full stop.
 pub(in crate::mcp) fn sentence(text: &str) -> String {
