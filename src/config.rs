@@ -134,16 +134,7 @@ impl Judge {
             "off" => Some(false),
             other => self.wrong("--engine", format_args!("{other:?} is neither on nor off")),
         };
-        let mesh_provider = if mesh_provider == "istio" {
-            Some(mesh_provider)
-        } else {
-            self.wrong(
-                "--mesh-provider",
-                format_args!(
-                    "{mesh_provider:?} is not carried out by this version; istio is the one that is"
-                ),
-            )
-        };
+        let mesh_provider = self.mesh_provider(mesh_provider);
         let metrics_server = self.url("--metrics-server", &metrics_server);
         let allowed_host = self.hosts(allowed_host);
         let allow_hosts = self.globs("--allow-hosts", allow_hosts, "*.example.com");
@@ -232,6 +223,19 @@ impl Judge {
                 flag,
                 format_args!("{value:?} is not a whole number from 1 to 600"),
             ),
+        }
+    }
+
+    fn mesh_provider(&mut self, value: String) -> Option<String> {
+        if value == "istio" {
+            Some(value)
+        } else {
+            self.wrong(
+                "--mesh-provider",
+                format_args!(
+                    "{value:?} is not carried out by this version; istio is the one that is"
+                ),
+            )
         }
     }
 
