@@ -35,6 +35,19 @@ pub struct Settings {
     pub parse: parse::Settings,
 }
 
+/// The flags' defaults, for a process of this name.
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            identity: crate::api::names::MANAGER.to_owned(),
+            lease_namespace: "canary-mcp-system".to_owned(),
+            metrics_server: "http://prometheus.istio-system:9090".to_owned(),
+            allow_hosts: Vec::new(),
+            parse: parse::Settings::default(),
+        }
+    }
+}
+
 /// What every rollout of this process shares.
 pub(crate) struct Shared {
     pub(crate) settings: Settings,

@@ -13,10 +13,19 @@ use rmcp::{
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{
+    cluster::registry::Registry,
+    engine::Settings,
+    outbound::http::{Transport, client},
+};
 
 fn server() -> McpServer {
     McpServer::new(
-        Control::default(),
+        Control::new(
+            Registry::default(),
+            Settings::default(),
+            Transport::Direct(client(false).unwrap()),
+        ),
         Metrics::new("test", "istio"),
         CancellationToken::new(),
     )

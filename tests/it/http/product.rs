@@ -1,12 +1,13 @@
 //! The product's own handler, in both eras.
 
 use canary_mcp::{
-    engine::control::Control,
     http::Options,
     mcp::{McpServer, schemas},
 };
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+
+use crate::support::no_clusters;
 
 use super::fixture::{Era, Server, options, serve};
 
@@ -14,7 +15,7 @@ use super::fixture::{Era, Server, options, serve};
 async fn product() -> Server {
     let Options { metrics, .. } = options();
     let handler = McpServer::new(
-        Control::default(),
+        no_clusters(),
         metrics.clone(),
         CancellationToken::new(),
     );

@@ -1,0 +1,226 @@
+//! The embedded fleet, the engine and the tools' control in one process: over real `kube::Client`s, without a socket.
+
+use std::time::Duration;
+
+use canary_mcp::{
+    api::{
+        crd,
+        objects::{CANARY, DEPLOYMENT, Kind, Object, ObjectExt, SCALED_OBJECT, VIRTUAL_SERVICE},
+        view::RolloutView,
+    },
+    cluster::{
+        ClusterSpec,
+        embedded::{
+            fleet::{Fleet, FleetOptions, Member},
+            traffic::Counts,
+        },
+        registry::{Entry, Registry},
+    },
+    decide::{
+        facts::{Moment, Verb},
+        state::Phase,
+    },
+    engine::{
+        Engine, Settings,
+        control::{Acted, Control, Key, Start, Wish},
+    },
+    outbound::http::{Transport, client},
+    telemetry::Metrics,
+};
+use serde_json::Value;
+
+/// 2026-11-21T00:00:00Z.
+pub(crate) const EPOCH: Moment = Moment(1_795_219_200_000);
+const NAMESPACE: &str = "ai-platform";
+const NAME: &str = "mcp-server";
+
+/// A control that knows no cluster.
+pub(crate) fn no_clusters() -> Control {
+    Control::new(Registry::default(), Settings::default(), direct())
+}
+
+fn direct() -> Transport {
+    Transport::Direct(client(false).unwrap())
+}
+
+/// One embedded cluster, led by one engine.
+pub(crate) struct Rig {
+    pub(crate) fleet: Fleet,
+    pub(crate) registry: Registry,
+    pub(crate) control: Control,
+    pub(crate) metrics: Metrics,
+    engine: Option<Engine>,
+}
+
+impl Rig {
+    /// A cluster whose Canary is about to be initialized by an engine.
+    pub(crate) fn new() -> Self {
+        let mut rig = Self::without_engine(true);
+        rig.start_engine("first");
+        rig
+    }
+
+    /// A cluster that nobody drives yet. `leads`: an engine may.
+    pub(crate) fn without_engine(leads: bool) -> Self {
+        let mut options = FleetOptions::new(EPOCH, 1.0, crd::crds());
+        options.clusters.retain(|(name, _)| name == "prod-kr");
+        let fleet = Fleet::start(options).unwrap();
+        let entries = fleet.members().iter().map(|m| Entry::of(spec(m, leads))).collect();
+        let registry = Registry::of(entries);
+        let control = Control::new(registry.clone(), Settings::default(), direct());
+        Self { fleet, registry, control, metrics: Metrics::new("test", "istio"), engine: None }
+    }
+
+    /// Starts an engine under this identity.
+    pub(crate) fn start_engine(&mut self, identity: &str) {
+        let clusters: Vec<_> = self.registry.all().iter().map(|e| e.cluster.clone().unwrap()).collect();
+        let settings = Settings { identity: identity.to_owned(), ..Settings::default() };
+        self.engine = Some(Engine::start(&clusters, settings, self.metrics.clone(), direct()));
+    }
+
+    /// Ends the engine as a crash does: nothing is handed over.
+    pub(crate) fn crash_engine(&mut self) {
+        self.engine = None;
+    }
+
+    pub(crate) fn key(&self) -> Key {
+        Key { cluster: "prod-kr".to_owned(), namespace: NAMESPACE.to_owned(), name: NAME.to_owned() }
+    }
+
+    pub(crate) fn member(&self) -> &Member {
+        self.fleet.member("prod-kr").unwrap()
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.member().clock.now()
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        self.fleet.counters("prod-kr")
+    }
+
+    pub(crate) fn object(&self, kind: &Kind, name: &str) -> Option<Object> {
+        self.member().server.store().get(kind, NAMESPACE, name)
+    }
+
+    pub(crate) fn canary(&self) -> Object {
+        self.object(&CANARY, NAME).unwrap()
+    }
+
+    /// Changes an object as kubectl would.
+    pub(crate) fn edit(&self, kind: &Kind, name: &str, change: impl FnOnce(&mut Value)) {
+        let store = self.member().server.store();
+        store.modify(kind, NAMESPACE, name, "kubectl-edit", change).unwrap().unwrap();
+    }
+
+    /// Sets the target's image as `kubectl set image` does.
+    pub(crate) fn set_image(&self, tag: &str) {
+        self.edit(&DEPLOYMENT, NAME, |d| {
+            d["spec"]["template"]["spec"]["containers"][0]["image"] = image(tag).into();
+        });
+    }
+
+    pub(crate) async fn start(&self, tag: &str) -> Acted {
+        let start = Start {
+            key: self.key(),
+            image: image(tag),
+            container: None,
+            expect_revision: None,
+            by: Some("test".to_owned()),
+        };
+        self.control.start(&start).await.unwrap()
+    }
+
+    pub(crate) async fn wish(&self, verb: Verb, skip: bool) -> Acted {
+        let wish = Wish {
+            key: self.key(),
+            verb,
+            skip,
+            reason: Some("because".to_owned()),
+            by: Some("test".to_owned()),
+            patience: Duration::from_secs(30),
+        };
+        self.control.wish(&wish).await.unwrap()
+    }
+
+    pub(crate) async fn view(&self) -> RolloutView {
+        self.control.view(&self.key()).await.unwrap().as_ref().clone()
+    }
+
+    /// Waits until the Canary is as `wanted` says; every status on the way, as (phase, weight), without repeats.
+    pub(crate) async fn until(&self, wanted: impl Fn(&Value) -> bool) -> Vec<(String, i64)> {
+        let store = self.member().server.store();
+        let mut changes = store.subscribe();
+        let mut seen: Vec<(String, i64)> = Vec::new();
+        let limit = self.now().plus(3 * 3_600_000);
+        loop {
+            let canary = self.canary();
+            let at = (
+                canary.str_at("/status/phase").unwrap_or_default().to_owned(),
+                canary.int_at("/status/canaryWeight").unwrap_or(0),
+            );
+            if seen.last() != Some(&at) {
+                seen.push(at);
+            }
+            if wanted(&canary) {
+                return seen;
+            }
+            assert!(self.now() < limit, "not reached within three virtual hours; seen: {seen:?}; {canary:#}");
+            changes.changed().await.unwrap();
+        }
+    }
+
+    pub(crate) async fn until_phase(&self, phase: Phase) -> Vec<(String, i64)> {
+        self.until(|c| c.str_at("/status/phase") == Some(phase.name())).await
+    }
+
+    /// Lets the cluster's clock go on.
+    pub(crate) async fn pass(&self, seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    /// The image that a Deployment runs.
+    pub(crate) fn image_of(&self, name: &str) -> String {
+        let deployment = self.object(&DEPLOYMENT, name).unwrap();
+        deployment.str_at("/spec/template/spec/containers/0/image").unwrap().to_owned()
+    }
+
+    pub(crate) fn replicas_of(&self, name: &str) -> i64 {
+        self.object(&DEPLOYMENT, name).unwrap().int_at("/spec/replicas").unwrap()
+    }
+
+    /// Weights of the stored route: (primary, canary).
+    pub(crate) fn weights(&self) -> (i64, i64) {
+        let route = self.object(&VIRTUAL_SERVICE, NAME).unwrap();
+        let of = |host: &str| {
+            let routes = route.array_at("/spec/http/0/route");
+            routes.iter().find(|r| r.str_at("/destination/host") == Some(host)).map_or(0, |r| r.int_at("/weight").unwrap())
+        };
+        (of("mcp-server-primary"), of("mcp-server-canary"))
+    }
+
+    /// The idle shape: traffic on the primary, the target at zero, its autoscaler paused, the primary's not.
+    pub(crate) fn assert_idle(&self) {
+        assert_eq!(self.weights(), (100, 0));
+        assert_eq!(self.replicas_of(NAME), 0);
+        let paused = "autoscaling.keda.sh/paused-replicas";
+        assert_eq!(self.object(&SCALED_OBJECT, NAME).unwrap().annotation(paused), Some("0"));
+        assert_eq!(self.object(&SCALED_OBJECT, "mcp-server-primary").unwrap().annotation(paused), None);
+    }
+}
+
+pub(crate) fn image(tag: &str) -> String {
+    format!("registry.example/mcp-server:{tag}")
+}
+
+pub(crate) fn spec(member: &Member, leads: bool) -> ClusterSpec {
+    ClusterSpec {
+        name: member.name.clone(),
+        labels: member.labels.clone(),
+        client: member.server.client(),
+        clock: member.clock.clone(),
+        leads,
+        inside: false,
+        embedded: true,
+    }
+}
