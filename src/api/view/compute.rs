@@ -60,7 +60,7 @@ pub fn view(objects: &Objects, now: Moment, settings: &Settings) -> RolloutView 
         },
         image: images(objects),
         failed_checks: state.failed_checks,
-        threshold: plan.map_or(3, |plan| plan.threshold),
+        threshold: plan.map_or_else(|| raw_threshold(canary), |plan| plan.threshold),
         checks: checks(&state, plan),
         steps: state.evidence.steps.iter().map(step_view).collect(),
         steps_merged: state.evidence.merged,
@@ -81,7 +81,7 @@ pub fn view(objects: &Objects, now: Moment, settings: &Settings) -> RolloutView 
 
 /// One row of the table of rollouts.
 #[must_use]
-pub fn row(objects: &Objects, now: Moment, _settings: &Settings) -> RolloutRow {
+pub fn row(objects: &Objects, now: Moment) -> RolloutRow {
     let canary = &*objects.canary;
     let state = status::state(canary, now);
     let Pair { live, canary: next } = images(objects);
@@ -98,6 +98,12 @@ pub fn row(objects: &Objects, now: Moment, _settings: &Settings) -> RolloutRow {
             .is_string()
             .then(|| rfc3339(state.since)),
     }
+}
+
+/// The threshold of a Canary that is refused, as far as it says one.
+fn raw_threshold(canary: &Value) -> u32 {
+    let written = canary.int_at("/spec/analysis/threshold").unwrap_or(3);
+    u32::try_from(written.max(1)).unwrap_or(1)
 }
 
 /// Changes with run, phase and weight, and with nothing else.
