@@ -44,7 +44,7 @@ pub fn view(objects: &Objects, now: Moment, settings: &Settings) -> RolloutView 
         name: canary.name().to_owned(),
         strategy: "canary".to_owned(),
         phase: state.phase,
-        waiting_for: waiting_for(objects, &state, plan),
+        waiting_for: waiting_for(objects, &state, &parsed),
         weight: WeightView {
             written: state.weight,
             observed: state.evidence.share,
@@ -79,9 +79,9 @@ pub fn view(objects: &Objects, now: Moment, settings: &Settings) -> RolloutView 
     }
 }
 
-/// One row of the table of rollouts.
+/// One row of the table of rollouts. The settings are those of [`view`]; a row shows nothing that depends on them yet.
 #[must_use]
-pub fn row(objects: &Objects, now: Moment) -> RolloutRow {
+pub fn row(objects: &Objects, now: Moment, _settings: &Settings) -> RolloutRow {
     let canary = &*objects.canary;
     let state = status::state(canary, now);
     let Pair { live, canary: next } = images(objects);
@@ -133,7 +133,11 @@ fn step(state: &State, plan: Option<&Plan>) -> StepOf {
     }
 }
 
-fn waiting_for(objects: &Objects, state: &State, plan: Option<&Plan>) -> Option<WaitingFor> {
+fn waiting_for(
+    objects: &Objects,
+    state: &State,
+    parsed: &Result<Plan, Vec<Refusal>>,
+) -> Option<WaitingFor> {
     let since = state.run.as_ref().map_or(state.since, |run| run.stage_at);
     let wait = |what: String, how: Option<String>| {
         Some(WaitingFor {
@@ -142,7 +146,11 @@ fn waiting_for(objects: &Objects, state: &State, plan: Option<&Plan>) -> Option<
             how,
         })
     };
-    if plan.is_some_and(|plan| plan.suspend) {
+    if let (true, Err(refusals)) = (state.phase.running(), parsed) {
+        let what = "a Canary that can be carried out, it was changed in mid-run".to_owned();
+        return wait(what, Some(told(refusals)));
+    }
+    if parsed.as_ref().is_ok_and(|plan| plan.suspend) {
         return wait("spec.suspend to be taken off".to_owned(), None);
     }
     let busy = state.stage != Stage::Idle;
@@ -373,20 +381,28 @@ fn estimated_end(state: &State, plan: Option<&Plan>, step: &StepOf, now: Moment)
     Some(first.plus((left + shifts) * plan.interval + plan.settle))
 }
 
-/// Why the run ended, or why the Canary is refused.
+/// Why the run ended or is being ended; out of a run, why the Canary is refused.
 fn reason(canary: &Value, state: &State, refusals: Option<&Vec<Refusal>>) -> Option<String> {
-    if let Some(refusals) = refusals {
-        let all: Vec<String> = refusals.iter().map(ToString::to_string).collect();
-        return Some(clean(&all.join(". "), 4 * LONGEST));
+    let run = state.run.as_ref().and_then(|run| run.reason.as_deref());
+    if state.phase.running() {
+        return run.map(|reason| clean(reason, 4 * LONGEST));
     }
-    let told = canary
+    if let Some(refusals) = refusals {
+        return Some(told(refusals));
+    }
+    let refused = canary
         .array_at("/status/conditions")
         .iter()
         .find(|c| c["type"] == "Accepted" && c["status"] == "False")
         .and_then(|c| c.str_at("/message"));
-    let run = state.run.as_ref().and_then(|run| run.reason.as_deref());
     let failed = (state.phase == Phase::Failed).then_some("the analysis failed");
-    told.or(run)
+    refused
+        .or(run)
         .or(failed)
         .map(|reason| clean(reason, 4 * LONGEST))
+}
+
+fn told(refusals: &[Refusal]) -> String {
+    let all: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    clean(&all.join(". "), 4 * LONGEST)
 }
