@@ -15,11 +15,7 @@ pub mod template;
 pub mod workload;
 
 #[cfg(test)]
-mod fixtures;
-#[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod traffic_tests;
 
 use serde_json::{Map, Value, json};
 
@@ -67,6 +63,17 @@ impl Selector {
                 value: labels[*key].as_str()?.to_owned(),
             })
         })
+    }
+
+    /// The selector label of the target, or what the primary's gives away when the target is gone.
+    #[must_use]
+    pub fn of_copies(objects: &Objects) -> Option<Self> {
+        if let Some(target) = &objects.target {
+            return Self::of(target);
+        }
+        let Self { key, value } = Self::of(objects.primary.as_ref()?)?;
+        let value = value.strip_suffix("-primary")?.to_owned();
+        Some(Self { key, value })
     }
 
     /// The label's value on the primary's pods.

@@ -26,7 +26,9 @@ pub fn primary(template: &Value, selector: &Selector, run_id: &str) -> Value {
     let spec = &mut primary["spec"];
     turn_affinity(spec, selector);
     for spread in list(spec, "/topologySpreadConstraints") {
-        turn(&mut spread["labelSelector"], selector);
+        if let Some(selected) = spread.get_mut("labelSelector") {
+            turn(selected, selector);
+        }
     }
     primary
 }
@@ -67,7 +69,9 @@ fn turn_affinity(spec: &mut Value, selector: &Selector) {
     let anti = "/affinity/podAntiAffinity";
     let required = format!("{anti}/requiredDuringSchedulingIgnoredDuringExecution");
     for term in list(spec, &required) {
-        turn(&mut term["labelSelector"], selector);
+        if let Some(selected) = term.get_mut("labelSelector") {
+            turn(selected, selector);
+        }
     }
     let preferred = format!("{anti}/preferredDuringSchedulingIgnoredDuringExecution");
     for term in list(spec, &preferred) {

@@ -49,7 +49,7 @@ pub fn create_primary(plan: &Plan, objects: &Objects, stamp: &Stamp, run_id: &st
 /// Replicas are never written; labels and annotations stay (Flagger wipes the annotations at the first promotion).
 #[must_use]
 pub fn copy_template(objects: &Objects, pinned: &Value, run_id: &str) -> Vec<Write> {
-    let (Some(primary), Some(selector)) = (&objects.primary, selector(objects)) else {
+    let (Some(primary), Some(selector)) = (&objects.primary, Selector::of_copies(objects)) else {
         return Vec::new();
     };
     let mut ops = Vec::new();
@@ -132,16 +132,6 @@ pub fn scale_to_zero(objects: &Objects) -> Vec<Write> {
 /// `spec.replicas`; Kubernetes: 1 when it is absent.
 fn replicas(deployment: &Value) -> i64 {
     deployment.int_at("/spec/replicas").unwrap_or(1)
-}
-
-/// The selector label: the target's, or what the primary's gives away when the target is gone.
-fn selector(objects: &Objects) -> Option<Selector> {
-    if let Some(target) = &objects.target {
-        return Selector::of(target);
-    }
-    let Selector { key, value } = Selector::of(objects.primary.as_ref()?)?;
-    let value = value.strip_suffix("-primary")?.to_owned();
-    Some(Selector { key, value })
 }
 
 /// The selector label, from the two templates alone: the one that differs by our suffix.

@@ -29,7 +29,7 @@ pub(super) fn analysis(f: &mut Fields<'_>) -> Analysis {
         f.refuse(
             "spec.analysis",
             "the analysis is missing",
-            "give interval, stepWeight, maxWeight and metrics; with skipAnalysis: true they are not used",
+            "give interval, stepWeight, maxWeight and metrics",
         );
     }
     let interval = f

@@ -23,21 +23,40 @@ pub(super) fn write(evidence: &Evidence) -> Option<Value> {
         return None;
     }
     let mut kept = evidence.clone();
-    let mut json = evidence_json(&kept);
-    let mut emptied = 0;
-    while json.to_string().len() > LARGEST && kept.steps.len() > 1 {
-        // The last step is the current one: it stays whole.
-        if emptied + 1 < kept.steps.len() {
-            kept.steps[emptied].checks.clear();
-            emptied += 1;
-        } else {
-            kept.steps.remove(0);
-            kept.merged += 1;
-            emptied -= 1;
+    loop {
+        let json = evidence_json(&kept);
+        let excess = json.to_string().len().saturating_sub(LARGEST);
+        if excess == 0 || kept.steps.len() <= 1 {
+            return Some(json);
         }
-        json = evidence_json(&kept);
+        make_room(&mut kept, excess);
     }
-    Some(json)
+}
+
+/// Takes about `excess` bytes off, at least one step's worth. The last step is the current one: it stays whole.
+fn make_room(evidence: &mut Evidence, excess: usize) {
+    let size = |step: &StepResult| step_json(step).to_string().len();
+    let past = evidence.steps.len() - 1;
+    let mut saved = 0;
+    for step in &mut evidence.steps[..past] {
+        if saved < excess && !step.checks.is_empty() {
+            let before = size(step);
+            step.checks.clear();
+            saved += before - size(step);
+        }
+    }
+    if saved > 0 {
+        return;
+    }
+    let mut gone = 0;
+    while saved < excess && gone < past {
+        saved += size(&evidence.steps[gone]);
+        gone += 1;
+    }
+    evidence.steps.drain(..gone);
+    evidence.merged = evidence
+        .merged
+        .saturating_add(u32::try_from(gone).unwrap_or(u32::MAX));
 }
 
 fn evidence_json(evidence: &Evidence) -> Value {

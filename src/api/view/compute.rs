@@ -44,7 +44,7 @@ pub fn view(objects: &Objects, now: Moment, settings: &Settings) -> RolloutView 
         name: canary.name().to_owned(),
         strategy: "canary".to_owned(),
         phase: state.phase,
-        waiting_for: waiting_for(objects, &state, plan),
+        waiting_for: waiting_for(objects, &state, &parsed),
         weight: WeightView {
             written: state.weight,
             observed: state.evidence.share,
@@ -60,7 +60,7 @@ pub fn view(objects: &Objects, now: Moment, settings: &Settings) -> RolloutView 
         },
         image: images(objects),
         failed_checks: state.failed_checks,
-        threshold: plan.map_or(3, |plan| plan.threshold),
+        threshold: plan.map_or_else(|| raw_threshold(canary), |plan| plan.threshold),
         checks: checks(&state, plan),
         steps: state.evidence.steps.iter().map(step_view).collect(),
         steps_merged: state.evidence.merged,
@@ -79,7 +79,7 @@ pub fn view(objects: &Objects, now: Moment, settings: &Settings) -> RolloutView 
     }
 }
 
-/// One row of the table of rollouts.
+/// One row of the table of rollouts. The settings are those of [`view`]; a row shows nothing that depends on them yet.
 #[must_use]
 pub fn row(objects: &Objects, now: Moment, _settings: &Settings) -> RolloutRow {
     let canary = &*objects.canary;
@@ -98,6 +98,12 @@ pub fn row(objects: &Objects, now: Moment, _settings: &Settings) -> RolloutRow {
             .is_string()
             .then(|| rfc3339(state.since)),
     }
+}
+
+/// The threshold of a Canary that is refused, as far as it says one.
+fn raw_threshold(canary: &Value) -> u32 {
+    let written = canary.int_at("/spec/analysis/threshold").unwrap_or(3);
+    u32::try_from(written.max(1)).unwrap_or(1)
 }
 
 /// Changes with run, phase and weight, and with nothing else.
@@ -127,7 +133,11 @@ fn step(state: &State, plan: Option<&Plan>) -> StepOf {
     }
 }
 
-fn waiting_for(objects: &Objects, state: &State, plan: Option<&Plan>) -> Option<WaitingFor> {
+fn waiting_for(
+    objects: &Objects,
+    state: &State,
+    parsed: &Result<Plan, Vec<Refusal>>,
+) -> Option<WaitingFor> {
     let since = state.run.as_ref().map_or(state.since, |run| run.stage_at);
     let wait = |what: String, how: Option<String>| {
         Some(WaitingFor {
@@ -136,7 +146,11 @@ fn waiting_for(objects: &Objects, state: &State, plan: Option<&Plan>) -> Option<
             how,
         })
     };
-    if plan.is_some_and(|plan| plan.suspend) {
+    if let (true, Err(refusals)) = (state.phase.running(), parsed) {
+        let what = "a Canary that can be carried out, it was changed in mid-run".to_owned();
+        return wait(what, Some(told(refusals)));
+    }
+    if parsed.as_ref().is_ok_and(|plan| plan.suspend) {
         return wait("spec.suspend to be taken off".to_owned(), None);
     }
     let busy = state.stage != Stage::Idle;
@@ -367,20 +381,28 @@ fn estimated_end(state: &State, plan: Option<&Plan>, step: &StepOf, now: Moment)
     Some(first.plus((left + shifts) * plan.interval + plan.settle))
 }
 
-/// Why the run ended, or why the Canary is refused.
+/// Why the run ended or is being ended; out of a run, why the Canary is refused.
 fn reason(canary: &Value, state: &State, refusals: Option<&Vec<Refusal>>) -> Option<String> {
-    if let Some(refusals) = refusals {
-        let all: Vec<String> = refusals.iter().map(ToString::to_string).collect();
-        return Some(clean(&all.join(". "), 4 * LONGEST));
+    let run = state.run.as_ref().and_then(|run| run.reason.as_deref());
+    if state.phase.running() {
+        return run.map(|reason| clean(reason, 4 * LONGEST));
     }
-    let told = canary
+    if let Some(refusals) = refusals {
+        return Some(told(refusals));
+    }
+    let refused = canary
         .array_at("/status/conditions")
         .iter()
         .find(|c| c["type"] == "Accepted" && c["status"] == "False")
         .and_then(|c| c.str_at("/message"));
-    let run = state.run.as_ref().and_then(|run| run.reason.as_deref());
     let failed = (state.phase == Phase::Failed).then_some("the analysis failed");
-    told.or(run)
+    refused
+        .or(run)
         .or(failed)
         .map(|reason| clean(reason, 4 * LONGEST))
+}
+
+fn told(refusals: &[Refusal]) -> String {
+    let all: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    clean(&all.join(". "), 4 * LONGEST)
 }

@@ -163,6 +163,14 @@ fn the_line_is_what_a_person_would_say() {
             "30% to canary, success 99.9% (min 99.5), p99 182 ms (max 2000), step 6 of 6, promotion gate closed",
         ),
         (
+            json!({"canaryWeight": 0, "run": run("reverting", Some("failed checks threshold reached 3"))}),
+            "rolling back: failed checks threshold reached 3; 0% to canary",
+        ),
+        (
+            json!({"phase": "Promoting", "canaryWeight": 30, "run": run("restoring", Some("primary not ready"))}),
+            "rolling back: primary not ready; 30% to canary",
+        ),
+        (
             json!({"phase": "Promoting", "canaryWeight": 30, "run": run("copying", None)}),
             "promoting registry.example/mcp-server:1.1.0, 30% still to canary",
         ),
@@ -261,9 +269,28 @@ fn the_table_has_a_row_for_each_and_a_refused_canary_says_why() {
     let mut objects = third_step();
     let mut canary = canary();
     canary["spec"]["provider"] = json!("nginx");
+    canary["status"]["phase"] = json!("Initialized");
     objects.canary = Arc::new(canary);
     assert_eq!(
         of(&objects).reason.unwrap(),
         "spec.provider: the routing provider \"nginx\" is not carried out yet; set istio, the one that is"
+    );
+}
+
+#[test]
+fn a_canary_that_is_spoilt_in_mid_run_is_waited_for() {
+    let mut objects = third_step();
+    let mut canary = canary();
+    canary["spec"]["provider"] = json!("nginx");
+    objects.canary = Arc::new(canary);
+    let view = of(&objects);
+    assert_eq!(view.reason, None);
+    assert_eq!(
+        view.waiting_for,
+        Some(WaitingFor {
+            what: "a Canary that can be carried out, it was changed in mid-run".into(),
+            since: Some("2026-07-21T11:57:00Z".into()),
+            how: Some("spec.provider: the routing provider \"nginx\" is not carried out yet; set istio, the one that is".into()),
+        })
     );
 }

@@ -44,11 +44,12 @@ pub fn next(view: &RolloutView) -> String {
         return "nobody leads this cluster: start canary-mcp with --lead for it, then call get_status again".to_owned();
     }
     match view.phase {
-        Phase::WaitingPromotion => {
+        Phase::WaitingPromotion if view.reason.is_none() => {
             format!("call promote {of} to open the gate, or rollback {of}; or {follow}")
         }
         Phase::Initializing
         | Phase::Waiting
+        | Phase::WaitingPromotion
         | Phase::Progressing
         | Phase::Promoting
         | Phase::Finalising
@@ -73,6 +74,10 @@ fn state(view: &RolloutView) -> String {
             .as_ref()
             .map_or(String::new(), |reason| format!(": {reason}"))
     };
+    // A run that goes on has a reason only when it is being ended.
+    if let (true, Some(reason)) = (view.phase.running(), &view.reason) {
+        return format!("rolling back: {reason}; {weight}% to canary");
+    }
     match view.phase {
         Phase::Initializing => format!("being set up{}", why()),
         Phase::Initialized => format!("ready for a first rollout, {live} is live"),

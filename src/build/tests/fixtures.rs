@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::Stamp;
 use crate::{
     api::{
         objects::{Object, ObjectExt, Objects, Write},
         parse::{Settings, plan},
     },
+    build::Stamp,
     decide::plan::Plan,
 };
 
@@ -230,4 +230,35 @@ fn put(objects: &mut Objects, object: Value) {
         other => panic!("no place for {other:?}"),
     };
     *place = Some(Arc::new(object));
+}
+
+/// Annotations of a Service or route of ours.
+pub(super) fn disabled() -> Value {
+    json!({"kustomize.toolkit.fluxcd.io/reconcile": "disabled", "helm.toolkit.fluxcd.io/driftDetection": "disabled",
+           "canary-mcp.dev/epoch": "4"})
+}
+
+/// The objects that the writes create.
+pub(super) fn creations(writes: &[Write]) -> Vec<Value> {
+    writes
+        .iter()
+        .map(|write| created(std::slice::from_ref(write)))
+        .collect()
+}
+
+/// Somebody's route: a header rule to another app, the app's own rule with what only they know of.
+pub(super) fn foreign() -> Object {
+    Arc::new(json!({
+        "apiVersion": "networking.istio.io/v1beta1", "kind": "VirtualService",
+        "metadata": {"name": "mcp-server", "namespace": "ai-platform", "uid": "f-1", "generation": 2},
+        "spec": {
+            "hosts": ["mcp.example.com"], "gateways": ["gw"], "newField": 1,
+            "http": [
+                {"match": [{"uri": {"prefix": "/docs"}}], "route": [{"destination": {"host": "docs"}}]},
+                {"name": "app", "timeout": "3s", "fault": {"delay": {"fixedDelay": "1s"}},
+                 "route": [{"destination": {"host": "mcp-server.ai-platform.svc.cluster.local", "subset": "v1"},
+                            "headers": {"request": {"set": {"x": "y"}}}}]}
+            ]
+        }
+    }))
 }
