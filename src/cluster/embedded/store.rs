@@ -212,6 +212,9 @@ impl Store {
         f: impl FnOnce(&mut Value),
     ) -> Result<Option<Object>, Status> {
         let served = self.served(kind)?;
+        if writer.subresource == Some("status") && !served.status {
+            return Err(Status::unknown_resource());
+        }
         if self.get(kind, ns, name).is_none() {
             return Ok(None);
         }
