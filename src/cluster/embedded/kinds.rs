@@ -188,7 +188,7 @@ const BUILTIN: &[Row] = &[
     row("", "v1", "ServiceAccount", "serviceaccounts", &["sa"], "n"),
     row("", "v1", "Event", "events", &["ev"], "n"),
     row("", "v1", "Endpoints", "endpoints", &["ep"], "n"),
-    row("events.k8s.io", "v1", "Event", "events", &["ev"], "n"),
+    row("events.k8s.io", "v1", "Event", "events", &[], "n"),
     row(
         "apps",
         "v1",

@@ -20,8 +20,9 @@ use crate::{
     cluster::clock::{Clock, rfc3339},
 };
 
-/// How many changes are remembered for watchers that resume; one that is further behind has to list again.
-const HISTORY: usize = 8192;
+/// How many changes are remembered for watchers that resume; one that is further behind has to list again. Some minutes of
+/// a busy cluster, and at some ten kilobytes each a few tens of megabytes.
+const HISTORY: usize = 2048;
 
 /// One resource, all versions of it together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

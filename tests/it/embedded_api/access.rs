@@ -269,3 +269,32 @@ async fn everything_is_allowed_and_says_so() {
     let (code, body) = raw(&client, "GET", "/nonsense", ("", ""), Value::Null).await;
     assert_eq!((code, body), (404, json!("404 page not found\n")));
 }
+
+#[tokio::test]
+async fn kubes_finalizer_helper_works() {
+    use kube::runtime::finalizer::{Event as Stage, finalizer};
+    let client = server().client();
+    let api = maps(&client);
+    let run = async || {
+        let map = Arc::new(api.get("a").await.unwrap());
+        let outcome = finalizer(&api, "canary-mcp.dev/test", map, |stage| async move {
+            match stage {
+                Stage::Apply(_) | Stage::Cleanup(_) => {
+                    Ok::<_, std::io::Error>(kube::runtime::controller::Action::await_change())
+                }
+            }
+        });
+        outcome.await.unwrap();
+    };
+    api.create(&PostParams::default(), &config_map("a", "1"))
+        .await
+        .unwrap();
+    run().await;
+    assert_eq!(
+        api.get("a").await.unwrap().metadata.finalizers.unwrap(),
+        ["canary-mcp.dev/test"]
+    );
+    api.delete("a", &DeleteParams::default()).await.unwrap();
+    run().await;
+    assert!(api.get_opt("a").await.unwrap().is_none());
+}
