@@ -8,3 +8,4 @@ mod support;
 mod http;
 mod schemas;
 mod embedded_fleet;
+mod embedded_api;
