@@ -396,6 +396,11 @@ impl State {
         self
     }
 
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
     pub(super) fn failures(mut self, failed: u32) -> Self {
         self.failed_checks = failed;
         self
