@@ -5,4 +5,6 @@ mod before_copy;
 mod fixtures;
 mod invariants;
 mod liveness;
+mod requests;
+mod verdicts;
 mod world;
