@@ -75,8 +75,18 @@ fn check_effect(world: &World, effect: Effect, trace: &[String]) {
                     *next.unwrap_or(&world.state.weight)
                 }
                 Stage::Bootstrap => 0,
-                _ if primary => world.state.weight,
-                _ => 100,
+                Stage::Idle
+                | Stage::Copying
+                | Stage::Shifting
+                | Stage::Settling
+                | Stage::Reverting
+                | Stage::Restoring => {
+                    if primary {
+                        world.state.weight
+                    } else {
+                        100
+                    }
+                }
             };
             assert!(
                 to.canary() <= most,

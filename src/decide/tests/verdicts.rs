@@ -168,15 +168,55 @@ fn a_halt_says_value_and_bound() {
         ]),
         [
             some(
-                "Halt advancement no values found for metric request-success-rate probably srv.ai is not receiving traffic"
+                "Halt advancement no values found for istio metric request-success-rate probably srv.ai is not receiving traffic"
             ),
-            some(
-                "Halt mcp.ai advancement metric query failed for request-duration: connection refused"
-            ),
-            some(
-                "Halt advancement no values found for metric latency probably srv.ai is not receiving traffic"
-            ),
+            some("Prometheus query failed: connection refused"),
+            some("Halt advancement no values found for custom metric: latency"),
             some("Halt mcp.ai advancement queue 10.00 > 9"),
+        ]
+    );
+}
+
+#[test]
+fn durations_are_printed_as_go_prints_them() {
+    let told = |value: f64| {
+        halt(
+            &four_checks(),
+            &judged(vec![Reading::Value(100.0), Reading::Value(value)])[1],
+        )
+    };
+    let rows = [
+        (501.9, "501ms"),
+        (1000.0, "1s"),
+        (1500.0, "1.5s"),
+        (2050.0, "2.05s"),
+        (60_000.0, "1m0s"),
+        (123_000.0, "2m3s"),
+        (3_723_004.0, "1h2m3.004s"),
+    ];
+    for (value, want) in rows {
+        let want = format!("Halt mcp.ai advancement request duration {want} > 500ms");
+        assert_eq!(told(value), Some(want));
+    }
+}
+
+#[test]
+fn a_failed_template_is_named() {
+    let results = judged(vec![
+        Reading::Value(100.0),
+        Reading::Value(100.0),
+        Reading::Error("connection refused".to_owned()),
+        Reading::NoData,
+    ]);
+    let told: Vec<Option<String>> = results.iter().map(|r| halt(&four_checks(), r)).collect();
+    let some = |text: &str| Some(text.to_owned());
+    assert_eq!(
+        told,
+        [
+            None,
+            None,
+            some("Metric query failed for latency: connection refused"),
+            some("Halt advancement no values found for metric: queue"),
         ]
     );
 }
