@@ -13,5 +13,6 @@ mod fixtures;
 mod invariants;
 mod liveness;
 mod requests;
+mod rules;
 mod verdicts;
 mod world;

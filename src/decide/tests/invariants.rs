@@ -220,6 +220,14 @@ fn check_rest(world: &World, trace: &[String]) {
             "2: a dead primary keeps traffic: {trace:#?}"
         );
     }
+    let run = world.state.run.as_ref().map(|r| r.revision.clone());
+    if stage.copied() && primary && run != Some(format!("v{}", world.target.template)) {
+        assert_eq!(
+            world.share(),
+            0,
+            "4: traffic to what nobody analysed: {trace:#?}"
+        );
+    }
     match stage {
         Stage::Starting | Stage::Analysing | Stage::Gated | Stage::Copying | Stage::Shifting => {
             assert!(
