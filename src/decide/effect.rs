@@ -38,7 +38,7 @@ impl Weights {
 /// One change of the cluster. Each is idempotent: on a world that already has it, it writes nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
-    /// Keep the run's template as an `apps/v1` ControllerRevision owned by the Canary, and drop those that no run can need.
+    /// Keep the run's template as an `apps/v1` `ControllerRevision` owned by the Canary, and drop those that no run can need.
     Pin,
     /// Create `S-canary` and `S-primary`, or put their ports and selectors right. Never touches the apex.
     Services,

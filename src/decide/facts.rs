@@ -26,6 +26,10 @@ impl Moment {
 
 /// The world of one Canary at one moment.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each read by name"
+)]
 pub struct Seen {
     /// The cluster's clock.
     pub now: Moment,
@@ -70,7 +74,7 @@ pub struct NextRun {
     pub id: String,
     /// Its number.
     pub n: u32,
-    /// Name of the ControllerRevision that will keep its template.
+    /// Name of the `ControllerRevision` that will keep its template.
     pub template: String,
 }
 

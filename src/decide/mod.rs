@@ -33,6 +33,10 @@ use state::{Phase, Run, Skip, SkipSource, Stage, State};
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "made and taken apart once a tick"
+)]
 pub enum Step {
     /// Something has to be asked for first; step again with the answer.
     Ask(Question),

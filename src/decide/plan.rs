@@ -62,11 +62,11 @@ pub struct Service {
     pub app_protocol: Option<String>,
     /// Expose every other container port too.
     pub port_discovery: bool,
-    /// Hosts of the VirtualService, the apex name added unless `*` is among them.
+    /// Hosts of the `VirtualService`, the apex name added unless `*` is among them.
     pub hosts: Vec<String>,
-    /// Gateways of the VirtualService; `mesh` when none is given.
+    /// Gateways of the `VirtualService`; `mesh` when none is given.
     pub gateways: Vec<String>,
-    /// The VirtualService is a delegate: neither hosts nor gateways.
+    /// The `VirtualService` is a delegate: neither hosts nor gateways.
     pub delegation: bool,
 }
 
@@ -79,10 +79,10 @@ pub enum PortRef {
     Name(String),
 }
 
-/// `spec.autoscalerRef`: a KEDA ScaledObject.
+/// `spec.autoscalerRef`: a KEDA `ScaledObject`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scaler {
-    /// Name of the ScaledObject.
+    /// Name of the `ScaledObject`.
     pub name: String,
     /// Trigger name to query, for the primary's copy (`primaryScalerQueries`).
     pub primary_queries: Vec<(String, String)>,
@@ -114,9 +114,9 @@ pub enum Source {
     SuccessRate,
     /// `request-duration`: 99th percentile in milliseconds of requests to the canary.
     Duration,
-    /// An inline PromQL query (deprecated in Flagger).
+    /// An inline `PromQL` query (deprecated in Flagger).
     Query(String),
-    /// A MetricTemplate.
+    /// A `MetricTemplate`.
     Template {
         /// Its namespace.
         namespace: String,

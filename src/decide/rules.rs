@@ -10,10 +10,13 @@ use super::{
     strategy::canary,
 };
 
+/// Whether a decision keeps a rule.
+type Rule = fn(&Plan, &State, &Seen, &Act) -> bool;
+
 /// The rules that `act` breaks, in words; empty for every decision that the machine makes.
 #[must_use]
 pub fn broken(plan: &Plan, state: &State, seen: &Seen, act: &Act) -> Vec<&'static str> {
-    let rules: [(fn(&Plan, &State, &Seen, &Act) -> bool, &'static str); 7] = [
+    let rules: [(Rule, &'static str); 7] = [
         (
             weight_within_plan,
             "a route write gives the canary at most the next planned weight",

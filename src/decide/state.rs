@@ -217,9 +217,9 @@ pub struct Run {
     pub n: u32,
     /// The pinned revision.
     pub revision: String,
-    /// Name of the ControllerRevision that keeps its template.
+    /// Name of the `ControllerRevision` that keeps its template.
     pub template: String,
-    /// Name of the ControllerRevision of what the primary had before; `None` for run 0.
+    /// Name of the `ControllerRevision` of what the primary had before; `None` for run 0.
     pub previous: Option<String>,
     /// When the run began.
     pub started_at: Moment,
@@ -348,7 +348,7 @@ impl State {
         }
     }
 
-    /// Name of the ControllerRevision of what the primary was promoted to.
+    /// Name of the `ControllerRevision` of what the primary was promoted to.
     #[must_use]
     pub fn promoted_pin(&self) -> Option<String> {
         let run = self.run.as_ref()?;

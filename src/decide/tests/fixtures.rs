@@ -353,11 +353,11 @@ impl State {
     }
 
     fn after_copy(self, stage: Stage, phase: Phase, weight: u8) -> Self {
-        let mut state = self.analysing(weight).judged(Verdict::Pass);
-        state.stage = stage;
-        state.phase = phase;
-        state.next_check_at = None;
-        state
+        let mut judged = self.analysing(weight).judged(Verdict::Pass);
+        judged.stage = stage;
+        judged.phase = phase;
+        judged.next_check_at = None;
+        judged
     }
 
     pub(super) fn copying(self, weight: u8) -> Self {
@@ -393,6 +393,11 @@ impl State {
     /// The route has given everything to the primary since then.
     pub(super) fn settled(mut self, seconds: i64) -> Self {
         self.run.as_mut().unwrap().route_written_at = Some(at(seconds));
+        self
+    }
+
+    pub(super) fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
         self
     }
 
@@ -470,9 +475,11 @@ pub(super) fn text(step: &Step) -> String {
 }
 
 fn effect(effect: Effect) -> String {
-    match effect {
-        Effect::Weights(w) => format!("{}/{}", w.primary(), w.canary()),
-        Effect::Primary(copied) => format!("{copied:?}"),
-        other => format!("{other:?}"),
+    if let Effect::Weights(w) = effect {
+        return format!("{}/{}", w.primary(), w.canary());
     }
+    if let Effect::Primary(copied) = effect {
+        return format!("{copied:?}");
+    }
+    format!("{effect:?}")
 }

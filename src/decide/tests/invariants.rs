@@ -75,8 +75,18 @@ fn check_effect(world: &World, effect: Effect, trace: &[String]) {
                     *next.unwrap_or(&world.state.weight)
                 }
                 Stage::Bootstrap => 0,
-                _ if primary => world.state.weight,
-                _ => 100,
+                Stage::Idle
+                | Stage::Copying
+                | Stage::Shifting
+                | Stage::Settling
+                | Stage::Reverting
+                | Stage::Restoring => {
+                    if primary {
+                        world.state.weight
+                    } else {
+                        100
+                    }
+                }
             };
             assert!(
                 to.canary() <= most,
@@ -208,6 +218,14 @@ fn check_rest(world: &World, trace: &[String]) {
         assert!(
             !(world.share() < 100 && !primary && canary),
             "2: a dead primary keeps traffic: {trace:#?}"
+        );
+    }
+    let run = world.state.run.as_ref().map(|r| r.revision.clone());
+    if stage.copied() && primary && run != Some(format!("v{}", world.target.template)) {
+        assert_eq!(
+            world.share(),
+            0,
+            "4: traffic to what nobody analysed: {trace:#?}"
         );
     }
     match stage {

@@ -118,6 +118,7 @@ pub(super) enum Event {
 
 /// The cluster and what is recorded in it.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(super) struct World {
     pub(super) now: Moment,
     pub(super) plan: Plan,
