@@ -140,7 +140,7 @@ pub enum FleetError {
         /// Name of the object.
         name: String,
         /// The API server's answer.
-        source: Status,
+        source: Box<Status>,
     },
 }
 
@@ -345,12 +345,12 @@ fn apply(
     store
         .create(kind, object, MANAGER)
         .map(drop)
-        .map_err(|source| FleetError::Refused {
+        .map_err(|refusal| FleetError::Refused {
             cluster: cluster.to_owned(),
             file: file.to_owned(),
             kind: kind.kind,
             name,
-            source,
+            source: Box::new(refusal),
         })
 }
 

@@ -218,7 +218,7 @@ mod tests {
         }
     }
 
-    fn route(host: &str, http: Value) -> Route {
+    fn route(host: &str, http: &Value) -> Route {
         let vs = json!({"kind": "VirtualService", "metadata": {"name": "r", "namespace": "ai-platform"},
             "spec": {"hosts": [host], "http": http}});
         let rule = json!({"kind": "DestinationRule", "metadata": {"name": "d", "namespace": "ai-platform"},
@@ -250,7 +250,7 @@ mod tests {
             (0, 100, 1_000, 1_000),
         ] {
             let counts = counts(
-                route("mcp-server", json!([split(primary, canary)])),
+                route("mcp-server", &json!([split(primary, canary)])),
                 requests,
             );
             let canary = counts.get("mcp-server-canary").copied().unwrap_or(0);
@@ -273,11 +273,7 @@ mod tests {
             ("mcp-server.elsewhere", "mcp-server"),
             ("other", "mcp-server"),
         ] {
-            assert_eq!(
-                counts(route(host, canary.clone()), 10),
-                to(goes_to),
-                "{host}"
-            );
+            assert_eq!(counts(route(host, &canary), 10), to(goes_to), "{host}");
         }
     }
 
@@ -287,7 +283,7 @@ mod tests {
             "route": [{"destination": {"host": "beta"}}]});
         let root = json!({"match": [{"uri": {"prefix": "/"}}],
             "route": [{"destination": {"host": "mcp-server-primary"}}]});
-        let counts = counts(route("mcp-server", json!([special, root])), 10);
+        let counts = counts(route("mcp-server", &json!([special, root])), 10);
         assert_eq!(
             counts,
             BTreeMap::from([("mcp-server-primary".to_owned(), 10)])
@@ -298,9 +294,9 @@ mod tests {
     fn a_subset_takes_the_pods_with_its_labels() {
         let to = |subset: &str| json!([{"route": [{"destination": {"host": "mcp-server", "subset": subset}}]}]);
         let pod = |version: &str| json!({"metadata": {"labels": {"version": version}}});
-        let known = route("mcp-server", to("v2")).next();
+        let known = route("mcp-server", &to("v2")).next();
         assert!(known.takes(&pod("v2")) && !known.takes(&pod("v1")));
-        let unknown = route("mcp-server", to("v9")).next();
+        let unknown = route("mcp-server", &to("v9")).next();
         assert!(!unknown.takes(&pod("v2")));
     }
 }

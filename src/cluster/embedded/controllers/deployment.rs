@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     Again, MANAGER, is_deleted, moment, owned, owner_reference,
+    record::{Happened, record},
     rollout::{Set, Wanted},
     suffix,
 };
@@ -113,7 +114,11 @@ fn create(
             "template": template,
         },
     });
-    store.create(&REPLICA_SET, set, MANAGER)
+    let set = store.create(&REPLICA_SET, set, MANAGER)?;
+    if replicas > 0 {
+        tell_scaling(store, deployment, set.name(), 0, replicas);
+    }
+    Ok(set)
 }
 
 /// Gives the current ReplicaSet the highest revision, and the Deployment that number.
@@ -175,17 +180,24 @@ fn scale(store: &Store, deployment: &Value, set: &Object, size: i64) -> Result<(
     if before == size {
         return Ok(());
     }
-    tracing::debug!(
-        deployment = deployment.name(),
-        replica_set = set.name(),
-        from = before,
-        to = size,
-        "scaled a replica set"
-    );
     let resized = |object: &mut Value| object["spec"]["replicas"] = json!(size);
-    store
-        .modify(&REPLICA_SET, set.namespace(), set.name(), MANAGER, resized)
-        .map(drop)
+    let (ns, name) = (set.namespace(), set.name());
+    store.modify(&REPLICA_SET, ns, name, MANAGER, resized)?;
+    tell_scaling(store, deployment, name, before, size);
+    Ok(())
+}
+
+fn tell_scaling(store: &Store, deployment: &Value, set: &str, from: i64, to: i64) {
+    let way = if to > from { "up" } else { "down" };
+    let happened = Happened {
+        kind: &DEPLOYMENT,
+        object: deployment,
+        warning: false,
+        reason: "ScalingReplicaSet",
+        note: format!("Scaled {way} replica set {set} from {from} to {to}"),
+        by: "deployment-controller",
+    };
+    record(store, &happened);
 }
 
 /// Deletes the oldest empty ReplicaSets beyond `revisionHistoryLimit`.

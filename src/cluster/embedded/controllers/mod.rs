@@ -9,6 +9,7 @@ pub(super) mod endpoints;
 mod keda;
 mod kubelet;
 pub(super) mod pods;
+mod record;
 mod rollout;
 mod triggers;
 
