@@ -1,4 +1,4 @@
-//! Where a request goes: the VirtualService whose hosts include the Service, its first rule that takes a plain request,
+//! Where a request goes: the `VirtualService` whose hosts include the Service, its first rule that takes a plain request,
 //! and the weights in it. Pure.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -9,9 +9,9 @@ use crate::api::objects::{Object, ObjectExt};
 
 /// The routing objects of a cluster.
 pub(super) trait Lookup {
-    /// All VirtualServices.
+    /// All `VirtualServices`.
     fn virtual_services(&self) -> Vec<Object>;
-    /// The DestinationRules of a namespace.
+    /// The `DestinationRules` of a namespace.
     fn destination_rules(&self, namespace: &str) -> Vec<Object>;
 }
 
@@ -20,7 +20,7 @@ pub(super) trait Lookup {
 pub(super) struct Destination {
     pub(super) namespace: Arc<str>,
     pub(super) service: Arc<str>,
-    /// `None`: the route names a subset that no DestinationRule defines, which takes no pod.
+    /// `None`: the route names a subset that no `DestinationRule` defines, which takes no pod.
     pub(super) labels: Option<BTreeMap<String, String>>,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// The route of requests to `service`, as stored; without a VirtualService the Service itself.
+    /// The route of requests to `service`, as stored; without a `VirtualService` the Service itself.
     pub(super) fn read(objects: &impl Lookup, namespace: &str, service: &str) -> Self {
         let mut found = objects.virtual_services();
         found.retain(|vs| {
@@ -185,7 +185,7 @@ fn plain(condition: &Value) -> bool {
     })
 }
 
-/// Istio's StringMatch; of the regular expressions only those that take everything are followed.
+/// Istio's `StringMatch`; of the regular expressions only those that take everything are followed.
 fn text(condition: &Value, is: &str) -> bool {
     if let Some(exact) = condition["exact"].as_str() {
         return exact == is;

@@ -1,4 +1,4 @@
-//! Deployments: one ReplicaSet for each template, the sizes of a rolling update, and the status that kubectl, Flagger
+//! Deployments: one `ReplicaSet` for each template, the sizes of a rolling update, and the status that kubectl, Flagger
 //! and Argo CD read. Reasons and messages are those of Kubernetes' deployment controller.
 
 use serde_json::{Value, json};
@@ -53,7 +53,7 @@ fn revision(object: &Value) -> i64 {
     text.and_then(|t| t.parse().ok()).unwrap_or(0)
 }
 
-/// The ReplicaSet's template is the Deployment's, but for the hash label.
+/// The `ReplicaSet`'s template is the Deployment's, but for the hash label.
 fn is_current(set: &Value, deployment: &Value) -> bool {
     let mut template = set["spec"]["template"].clone();
     if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
@@ -62,7 +62,7 @@ fn is_current(set: &Value, deployment: &Value) -> bool {
     template == deployment["spec"]["template"]
 }
 
-/// The ReplicaSet as a rollout sees it; pods on their way out count as still there.
+/// The `ReplicaSet` as a rollout sees it; pods on their way out count as still there.
 fn set_of(store: &Store, set: &Value) -> Set {
     let pods = owned(store, &POD, set).len();
     Set {
@@ -121,7 +121,7 @@ fn create(
     Ok(set)
 }
 
-/// Gives the current ReplicaSet the highest revision, and the Deployment that number.
+/// Gives the current `ReplicaSet` the highest revision, and the Deployment that number.
 fn number(
     store: &Store,
     deployment: &Object,
@@ -200,7 +200,7 @@ fn tell_scaling(store: &Store, deployment: &Value, set: &str, from: i64, to: i64
     record(store, &happened);
 }
 
-/// Deletes the oldest empty ReplicaSets beyond `revisionHistoryLimit`.
+/// Deletes the oldest empty `ReplicaSets` beyond `revisionHistoryLimit`.
 fn forget(store: &Store, deployment: &Value, old: &[Object]) -> Result<(), Status> {
     let limit = deployment
         .int_at("/spec/revisionHistoryLimit")
