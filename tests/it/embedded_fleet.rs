@@ -12,7 +12,7 @@ use canary_mcp::{
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::{
     apps::v1::Deployment,
-    core::v1::{Namespace, Pod, Service},
+    core::v1::{Namespace, Pod},
 };
 use kube::{
     Api, Client, Config,
@@ -185,7 +185,7 @@ async fn prometheus_answers_through_the_service_proxy() {
     assert_eq!(body["data"]["result"][0]["value"][1], json!("1"));
     let other = "/clusters/prod-jp/api/v1/namespaces/ai-platform/services/mcp-server:8080/proxy/";
     assert_eq!(get(&format!("{}{other}", served.base)).await.0, 503);
-    let services: Api<Service> =
+    let services: Api<k8s_openapi::api::core::v1::Service> =
         Api::namespaced(client(&served.kubeconfig, "prod-jp").await, "istio-system");
     assert!(services.get("prometheus").await.is_ok());
 }

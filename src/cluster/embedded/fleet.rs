@@ -50,7 +50,7 @@ const EXAMPLES: [(&str, &str); 5] = [
     ("canary.yaml", include_str!("../../../examples/canary.yaml")),
 ];
 
-/// `apiextensions.k8s.io/v1` CustomResourceDefinition.
+/// `apiextensions.k8s.io/v1` `CustomResourceDefinition`.
 const CRD: Kind = Kind {
     group: "apiextensions.k8s.io",
     version: "v1",
@@ -74,7 +74,7 @@ pub struct FleetOptions {
     pub speed: f64,
     /// What the clusters' clocks show at the start.
     pub epoch: Moment,
-    /// The `flagger.app` CustomResourceDefinitions. Without any, the manifests of these kinds are left out.
+    /// The `flagger.app` `CustomResourceDefinitions`. Without any, the manifests of these kinds are left out.
     pub crds: Vec<Value>,
     /// The clusters, by name with their labels.
     pub clusters: Vec<(String, BTreeMap<String, String>)>,
@@ -140,7 +140,7 @@ pub enum FleetError {
         /// Name of the object.
         name: String,
         /// The API server's answer.
-        source: Status,
+        source: Box<Status>,
     },
 }
 
@@ -345,12 +345,12 @@ fn apply(
     store
         .create(kind, object, MANAGER)
         .map(drop)
-        .map_err(|source| FleetError::Refused {
+        .map_err(|refusal| FleetError::Refused {
             cluster: cluster.to_owned(),
             file: file.to_owned(),
             kind: kind.kind,
             name,
-            source,
+            source: Box::new(refusal),
         })
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::{
-    api::objects::{Object, POD, REPLICA_SET, VIRTUAL_SERVICE},
+    api::objects::{EVENT, Object, POD, REPLICA_SET, VIRTUAL_SERVICE},
     cluster::embedded::controllers::{ENDPOINTS, HPA, pods::is_ready},
 };
 
@@ -203,6 +203,56 @@ async fn a_crashing_version_restarts_and_backs_off() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_flaky_version_fails_once_two_minutes_after_it_became_ready() {
+    let (fleet, store) = one(20);
+    annotate(&store, "autoscaling.keda.sh/paused", Some("true"));
+    seconds(&store, 10).await;
+    set_image(&store, "1.1.0-flaky");
+    // The first pod of the version is ready five seconds later, the last one ten.
+    seconds(&store, 120).await;
+    let before = fleet.counters("prod-kr");
+    assert_eq!(before.application_500, 0);
+    seconds(&store, 45).await;
+    let flaking = fleet.counters("prod-kr").since(&before);
+    // A fifth of 20 requests a second for 30 seconds.
+    assert!(
+        (119..=121).contains(&flaking.application_500),
+        "{flaking:?}"
+    );
+    seconds(&store, 900).await;
+    let after = fleet.counters("prod-kr").since(&before);
+    assert_eq!(after.application_500, flaking.application_500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_controllers_do_is_told_in_events() {
+    let (_fleet, store) = one(0);
+    annotate(&store, "autoscaling.keda.sh/paused", Some("true"));
+    seconds(&store, 10).await;
+    set_image(&store, "1.1.0-crash");
+    seconds(&store, 12).await;
+    let told: BTreeSet<(String, String)> = store
+        .list(&EVENT, Some(NS))
+        .iter()
+        .map(|e| (e["regarding"]["kind"].to_string(), e["reason"].to_string()))
+        .collect();
+    let expected = [
+        ("Deployment", "ScalingReplicaSet"),
+        ("Pod", "BackOff"),
+        ("Pod", "Started"),
+    ];
+    let expected = expected.map(|(kind, reason)| (format!("{kind:?}"), format!("{reason:?}")));
+    assert_eq!(told, BTreeSet::from(expected));
+    // An hour later the old ones are forgotten with the next one.
+    seconds(&store, 3_700).await;
+    let old = store.list(&EVENT, Some(NS));
+    let scaled = old
+        .iter()
+        .filter(|e| e["reason"] == json!("ScalingReplicaSet"));
+    assert_eq!(scaled.count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_image_stays_pending() {
     let (_fleet, store) = one(0);
     seconds(&store, 10).await;
@@ -283,7 +333,7 @@ fn split(store: &Store, primary: i64, canary: i64) {
     if exists {
         store
             .modify(&VIRTUAL_SERVICE, NS, "mcp-server", "canary-mcp", |vs| {
-                vs["spec"] = spec
+                vs["spec"] = spec;
             })
             .unwrap();
     } else {
@@ -321,7 +371,7 @@ async fn the_split_takes_effect_one_to_three_seconds_after_its_write() {
     let written = fleet.counters("prod-kr");
     store.clock().sleep(999).await;
     let early = fleet.counters("prod-kr").since(&written);
-    assert_eq!(early.share("mcp-server"), 100.0);
+    assert_eq!(early.workloads.keys().collect::<Vec<_>>(), ["mcp-server"]);
     store.clock().sleep(2_001).await;
     let from = fleet.counters("prod-kr");
     for (primary, canary) in [(95, 5), (70, 30), (50, 50), (100, 0)] {

@@ -1,5 +1,5 @@
 //! What the mesh and the MCP servers of an embedded cluster measure: counters in plain Rust, read into a time
-//! series store like a scrape does, and asked in PromQL.
+//! series store like a scrape does, and asked in `PromQL`.
 //!
 //! Names, labels and bucket bounds are Istio's (`istio_*`, istio.io/latest/docs/reference/config/metrics) and, for
 //! `mcp_*`, what our example manifests ask for.

@@ -93,8 +93,8 @@ impl From<QueryError> for Refusal {
     }
 }
 
-fn bad(message: String) -> Refusal {
-    Refusal(StatusCode::BAD_REQUEST, "bad_data", message)
+fn bad(message: impl Into<String>) -> Refusal {
+    Refusal(StatusCode::BAD_REQUEST, "bad_data", message.into())
 }
 
 fn query(request: &Request<Bytes>, metrics: &Metrics, now: Moment) -> Result<Value, Refusal> {
@@ -285,11 +285,11 @@ mod tests {
 
     fn get(path: &str) -> (u16, Value) {
         let request = Request::get(path).body(Bytes::new()).unwrap();
-        ask(request)
+        ask(&request)
     }
 
-    fn ask(request: Request<Bytes>) -> (u16, Value) {
-        let response = prometheus(&request, &Metrics::new(NOW), NOW);
+    fn ask(request: &Request<Bytes>) -> (u16, Value) {
+        let response = prometheus(request, &Metrics::new(NOW), NOW);
         let body = serde_json::from_slice(response.body()).unwrap_or_default();
         (response.status().as_u16(), body)
     }
@@ -354,7 +354,7 @@ mod tests {
         let request = Request::post("/api/v1/query")
             .body(Bytes::from("query=vector(2)"))
             .unwrap();
-        let (code, body) = ask(request);
+        let (code, body) = ask(&request);
         assert_eq!(
             (code, &body["data"]["result"][0]["value"][1]),
             (200, &json!("2"))

@@ -1,4 +1,4 @@
-//! Where a request goes: the VirtualService whose hosts include the Service, its first rule that takes a plain request,
+//! Where a request goes: the `VirtualService` whose hosts include the Service, its first rule that takes a plain request,
 //! and the weights in it. Pure.
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -9,9 +9,9 @@ use crate::api::objects::{Object, ObjectExt};
 
 /// The routing objects of a cluster.
 pub(super) trait Lookup {
-    /// All VirtualServices.
+    /// All `VirtualServices`.
     fn virtual_services(&self) -> Vec<Object>;
-    /// The DestinationRules of a namespace.
+    /// The `DestinationRules` of a namespace.
     fn destination_rules(&self, namespace: &str) -> Vec<Object>;
 }
 
@@ -20,7 +20,7 @@ pub(super) trait Lookup {
 pub(super) struct Destination {
     pub(super) namespace: Arc<str>,
     pub(super) service: Arc<str>,
-    /// `None`: the route names a subset that no DestinationRule defines, which takes no pod.
+    /// `None`: the route names a subset that no `DestinationRule` defines, which takes no pod.
     pub(super) labels: Option<BTreeMap<String, String>>,
 }
 
@@ -51,7 +51,7 @@ pub(super) struct Route {
 }
 
 impl Route {
-    /// The route of requests to `service`, as stored; without a VirtualService the Service itself.
+    /// The route of requests to `service`, as stored; without a `VirtualService` the Service itself.
     pub(super) fn read(objects: &impl Lookup, namespace: &str, service: &str) -> Self {
         let mut found = objects.virtual_services();
         found.retain(|vs| {
@@ -185,7 +185,7 @@ fn plain(condition: &Value) -> bool {
     })
 }
 
-/// Istio's StringMatch; of the regular expressions only those that take everything are followed.
+/// Istio's `StringMatch`; of the regular expressions only those that take everything are followed.
 fn text(condition: &Value, is: &str) -> bool {
     if let Some(exact) = condition["exact"].as_str() {
         return exact == is;
@@ -218,7 +218,7 @@ mod tests {
         }
     }
 
-    fn route(host: &str, http: Value) -> Route {
+    fn route(host: &str, http: &Value) -> Route {
         let vs = json!({"kind": "VirtualService", "metadata": {"name": "r", "namespace": "ai-platform"},
             "spec": {"hosts": [host], "http": http}});
         let rule = json!({"kind": "DestinationRule", "metadata": {"name": "d", "namespace": "ai-platform"},
@@ -250,7 +250,7 @@ mod tests {
             (0, 100, 1_000, 1_000),
         ] {
             let counts = counts(
-                route("mcp-server", json!([split(primary, canary)])),
+                route("mcp-server", &json!([split(primary, canary)])),
                 requests,
             );
             let canary = counts.get("mcp-server-canary").copied().unwrap_or(0);
@@ -273,11 +273,7 @@ mod tests {
             ("mcp-server.elsewhere", "mcp-server"),
             ("other", "mcp-server"),
         ] {
-            assert_eq!(
-                counts(route(host, canary.clone()), 10),
-                to(goes_to),
-                "{host}"
-            );
+            assert_eq!(counts(route(host, &canary), 10), to(goes_to), "{host}");
         }
     }
 
@@ -287,7 +283,7 @@ mod tests {
             "route": [{"destination": {"host": "beta"}}]});
         let root = json!({"match": [{"uri": {"prefix": "/"}}],
             "route": [{"destination": {"host": "mcp-server-primary"}}]});
-        let counts = counts(route("mcp-server", json!([special, root])), 10);
+        let counts = counts(route("mcp-server", &json!([special, root])), 10);
         assert_eq!(
             counts,
             BTreeMap::from([("mcp-server-primary".to_owned(), 10)])
@@ -298,9 +294,9 @@ mod tests {
     fn a_subset_takes_the_pods_with_its_labels() {
         let to = |subset: &str| json!([{"route": [{"destination": {"host": "mcp-server", "subset": subset}}]}]);
         let pod = |version: &str| json!({"metadata": {"labels": {"version": version}}});
-        let known = route("mcp-server", to("v2")).next();
+        let known = route("mcp-server", &to("v2")).next();
         assert!(known.takes(&pod("v2")) && !known.takes(&pod("v1")));
-        let unknown = route("mcp-server", to("v9")).next();
+        let unknown = route("mcp-server", &to("v9")).next();
         assert!(!unknown.takes(&pod("v2")));
     }
 }

@@ -110,11 +110,11 @@ impl Tally {
 }
 
 fn bump(counts: &mut BTreeMap<String, u64>, key: &str) {
-    match counts.get_mut(key) {
-        Some(count) => *count += 1,
-        None => {
-            counts.insert(key.to_owned(), 1);
-        }
+    if let Some(count) = counts.get_mut(key) {
+        *count += 1;
+    } else {
+        // Looked up by &str first: this runs for every request.
+        counts.insert(key.to_owned(), 1);
     }
 }
 
@@ -128,6 +128,9 @@ struct Endpoint {
     version_ready: Moment,
 }
 
+/// Namespace, workload and `pod-template-hash`.
+type Version = (Arc<str>, Arc<str>, Arc<str>);
+
 /// The traffic of one cluster.
 pub(super) struct Traffic {
     store: Store,
@@ -137,9 +140,9 @@ pub(super) struct Traffic {
     /// Endpoints of the destinations in use; empty means to be read anew.
     endpoints: HashMap<Destination, Vec<Endpoint>>,
     /// Requests so far, by workload and version: what decides which ones fail.
-    answered: HashMap<(Arc<str>, Arc<str>), u64>,
+    answered: HashMap<Version, u64>,
     /// When each version of each workload was first ready.
-    first_ready: HashMap<(Arc<str>, Arc<str>, Arc<str>), Moment>,
+    first_ready: HashMap<Version, Moment>,
     seen: u64,
 }
 
@@ -240,11 +243,10 @@ impl Traffic {
         let (code, latency_ms) = match endpoint {
             None => (503, 1),
             Some(endpoint) => {
-                let version = (
-                    Arc::clone(&endpoint.server.workload),
-                    Arc::clone(&endpoint.server.version),
-                );
-                let n = self.answered.entry(version).or_default();
+                let n = self
+                    .answered
+                    .entry(version_of(&endpoint.server))
+                    .or_default();
                 let answer = endpoint
                     .behaviour
                     .answer(*n, at.since(endpoint.version_ready));
@@ -265,20 +267,17 @@ impl Traffic {
 
     fn take_changes(&mut self, now: Moment) {
         let (mut routes, mut endpoints) = (false, false);
-        match self.store.changes_since(self.seen) {
-            Some(changes) => {
-                for change in changes {
-                    self.seen = change.revision;
-                    routes |= change.resource.is(&VIRTUAL_SERVICE);
-                    endpoints |= change.resource.is(&POD)
-                        || change.resource.is(&SERVICE)
-                        || change.resource.is(&DESTINATION_RULE);
-                }
+        if let Some(changes) = self.store.changes_since(self.seen) {
+            for change in changes {
+                self.seen = change.revision;
+                routes |= change.resource.is(&VIRTUAL_SERVICE);
+                endpoints |= change.resource.is(&POD)
+                    || change.resource.is(&SERVICE)
+                    || change.resource.is(&DESTINATION_RULE);
             }
-            None => {
-                self.seen = self.store.revision();
-                (routes, endpoints) = (true, true);
-            }
+        } else {
+            self.seen = self.store.revision();
+            (routes, endpoints) = (true, true);
         }
         if endpoints {
             self.endpoints.clear();
@@ -330,11 +329,7 @@ impl Traffic {
             pod: Arc::from(pod.name()),
             version: Arc::from(version),
         };
-        let key = (
-            Arc::clone(&server.namespace),
-            Arc::clone(&server.workload),
-            Arc::clone(&server.version),
-        );
+        let key = version_of(&server);
         let ready = ready_since(pod).unwrap_or_else(|| self.store.clock().now());
         let version_ready = *self.first_ready.entry(key).or_insert(ready);
         let image = image(pod);
@@ -345,6 +340,14 @@ impl Traffic {
             version_ready,
         }
     }
+}
+
+fn version_of(server: &Server) -> Version {
+    (
+        Arc::clone(&server.namespace),
+        Arc::clone(&server.workload),
+        Arc::clone(&server.version),
+    )
 }
 
 fn image(pod: &Value) -> &str {

@@ -1,10 +1,11 @@
-//! Deployments: one ReplicaSet for each template, the sizes of a rolling update, and the status that kubectl, Flagger
+//! Deployments: one `ReplicaSet` for each template, the sizes of a rolling update, and the status that kubectl, Flagger
 //! and Argo CD read. Reasons and messages are those of Kubernetes' deployment controller.
 
 use serde_json::{Value, json};
 
 use super::{
     Again, MANAGER, is_deleted, moment, owned, owner_reference,
+    record::{Happened, record},
     rollout::{Set, Wanted},
     suffix,
 };
@@ -52,7 +53,7 @@ fn revision(object: &Value) -> i64 {
     text.and_then(|t| t.parse().ok()).unwrap_or(0)
 }
 
-/// The ReplicaSet's template is the Deployment's, but for the hash label.
+/// The `ReplicaSet`'s template is the Deployment's, but for the hash label.
 fn is_current(set: &Value, deployment: &Value) -> bool {
     let mut template = set["spec"]["template"].clone();
     if let Some(labels) = template["metadata"]["labels"].as_object_mut() {
@@ -61,7 +62,7 @@ fn is_current(set: &Value, deployment: &Value) -> bool {
     template == deployment["spec"]["template"]
 }
 
-/// The ReplicaSet as a rollout sees it; pods on their way out count as still there.
+/// The `ReplicaSet` as a rollout sees it; pods on their way out count as still there.
 fn set_of(store: &Store, set: &Value) -> Set {
     let pods = owned(store, &POD, set).len();
     Set {
@@ -113,10 +114,14 @@ fn create(
             "template": template,
         },
     });
-    store.create(&REPLICA_SET, set, MANAGER)
+    let set = store.create(&REPLICA_SET, set, MANAGER)?;
+    if replicas > 0 {
+        tell_scaling(store, deployment, set.name(), 0, replicas);
+    }
+    Ok(set)
 }
 
-/// Gives the current ReplicaSet the highest revision, and the Deployment that number.
+/// Gives the current `ReplicaSet` the highest revision, and the Deployment that number.
 fn number(
     store: &Store,
     deployment: &Object,
@@ -175,20 +180,27 @@ fn scale(store: &Store, deployment: &Value, set: &Object, size: i64) -> Result<(
     if before == size {
         return Ok(());
     }
-    tracing::debug!(
-        deployment = deployment.name(),
-        replica_set = set.name(),
-        from = before,
-        to = size,
-        "scaled a replica set"
-    );
     let resized = |object: &mut Value| object["spec"]["replicas"] = json!(size);
-    store
-        .modify(&REPLICA_SET, set.namespace(), set.name(), MANAGER, resized)
-        .map(drop)
+    let (ns, name) = (set.namespace(), set.name());
+    store.modify(&REPLICA_SET, ns, name, MANAGER, resized)?;
+    tell_scaling(store, deployment, name, before, size);
+    Ok(())
 }
 
-/// Deletes the oldest empty ReplicaSets beyond `revisionHistoryLimit`.
+fn tell_scaling(store: &Store, deployment: &Value, set: &str, from: i64, to: i64) {
+    let way = if to > from { "up" } else { "down" };
+    let happened = Happened {
+        kind: &DEPLOYMENT,
+        object: deployment,
+        warning: false,
+        reason: "ScalingReplicaSet",
+        note: format!("Scaled {way} replica set {set} from {from} to {to}"),
+        by: "deployment-controller",
+    };
+    record(store, &happened);
+}
+
+/// Deletes the oldest empty `ReplicaSets` beyond `revisionHistoryLimit`.
 fn forget(store: &Store, deployment: &Value, old: &[Object]) -> Result<(), Status> {
     let limit = deployment
         .int_at("/spec/revisionHistoryLimit")

@@ -1,4 +1,4 @@
-//! Services: EndpointSlices and Endpoints of the pods that they select.
+//! Services: `EndpointSlices` and Endpoints of the pods that they select.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ use crate::{
     cluster::embedded::{status::Status, store::Store},
 };
 
-/// Label of an EndpointSlice: the Service it belongs to.
+/// Label of an `EndpointSlice`: the Service it belongs to.
 pub(super) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 
 /// A Service's `selector` takes `pod`; an empty or absent one takes none.

@@ -1,4 +1,4 @@
-//! KEDA: ScaledObjects pause, or scale their target by the largest of their triggers, as KEDA and the HPA that it makes do.
+//! KEDA: `ScaledObjects` pause, or scale their target by the largest of their triggers, as KEDA and the HPA that it makes do.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -34,11 +34,11 @@ const ACTIVE_WRITE_MS: i64 = 300_000;
 #[derive(Debug)]
 pub(super) struct Keda {
     metrics: Arc<Metrics>,
-    /// By uid of the ScaledObject.
+    /// By uid of the `ScaledObject`.
     loops: HashMap<String, Loop>,
 }
 
-/// The scaling loop of one ScaledObject; a paused one has none.
+/// The scaling loop of one `ScaledObject`; a paused one has none.
 #[derive(Debug, Default)]
 struct Loop {
     name: (String, String),
@@ -49,7 +49,7 @@ struct Loop {
     reading: Option<Reading>,
 }
 
-/// The bounds of a ScaledObject.
+/// The bounds of a `ScaledObject`.
 #[derive(Debug, Clone, Copy)]
 struct Limits {
     min: i64,
@@ -79,7 +79,7 @@ impl Limits {
     }
 }
 
-/// How a ScaledObject is paused.
+/// How a `ScaledObject` is paused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Pause {
     No,

@@ -4,7 +4,11 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use super::{Again, Condition, is_deleted, transition};
+use super::{
+    Again, Condition, is_deleted,
+    record::{Happened, record},
+    transition,
+};
 use crate::{
     api::objects::{Object, ObjectExt, POD},
     cluster::{
@@ -85,6 +89,7 @@ impl Kubelet {
         if is_deleted(&pod) && life.stage != Stage::Terminating {
             life.stage = Stage::Terminating;
             life.next = Some(now.plus(GRACE_MS));
+            life.tell(store, &pod);
         }
         let behaviour = behaviour(&pod);
         while let Some(at) = life.next.filter(|at| *at <= now) {
@@ -94,6 +99,7 @@ impl Kubelet {
                 return Ok(None);
             }
             life.advance(behaviour, at);
+            life.tell(store, &pod);
         }
         let next = life.next;
         let status = life.status(&pod, now);
@@ -171,6 +177,48 @@ impl Life {
             Stage::PullFailed => (Stage::PullBackOff, None),
             Stage::Ready | Stage::PullBackOff | Stage::Terminating => (self.stage, None),
         };
+    }
+
+    /// The events of the stage that just began.
+    fn tell(&self, store: &Store, pod: &Value) {
+        for container in pod.array_at("/spec/containers") {
+            let name = container["name"].as_str().unwrap_or_default();
+            let image = container["image"].as_str().unwrap_or_default();
+            let (warning, reason, note) = match self.stage {
+                Stage::Running => (false, "Started", format!("Started container {name}")),
+                Stage::BackOff => (
+                    true,
+                    "BackOff",
+                    format!(
+                        "Back-off restarting failed container {name} in pod {}_{}({})",
+                        pod.name(),
+                        pod.namespace(),
+                        pod.uid()
+                    ),
+                ),
+                Stage::PullFailed => (
+                    true,
+                    "Failed",
+                    format!("Failed to pull image \"{image}\": not found"),
+                ),
+                Stage::PullBackOff => (
+                    false,
+                    "BackOff",
+                    format!("Back-off pulling image \"{image}\""),
+                ),
+                Stage::Terminating => (false, "Killing", format!("Stopping container {name}")),
+                Stage::Creating | Stage::Ready => return,
+            };
+            let happened = Happened {
+                kind: &POD,
+                object: pod,
+                warning,
+                reason,
+                note,
+                by: MANAGER,
+            };
+            record(store, &happened);
+        }
     }
 
     fn status(&self, pod: &Value, now: Moment) -> Value {

@@ -1,5 +1,5 @@
-//! The controllers of an embedded cluster: Deployments become ReplicaSets and pods, pods become ready, Services get
-//! endpoints, ScaledObjects scale.
+//! The controllers of an embedded cluster: Deployments become `ReplicaSets` and pods, pods become ready, Services get
+//! endpoints, `ScaledObjects` scale.
 //!
 //! One task for each cluster. It sleeps until the store changes or a timer is due, and then works off a queue of keys,
 //! each of which is reconciled from the store's objects alone.
@@ -9,6 +9,7 @@ pub(super) mod endpoints;
 mod keda;
 mod kubelet;
 pub(super) mod pods;
+mod record;
 mod rollout;
 mod triggers;
 
@@ -30,7 +31,7 @@ use crate::{
     decide::facts::Moment,
 };
 
-/// `discovery.k8s.io/v1` EndpointSlice.
+/// `discovery.k8s.io/v1` `EndpointSlice`.
 pub(super) const ENDPOINT_SLICE: Kind = Kind {
     group: "discovery.k8s.io",
     version: "v1",
@@ -44,7 +45,7 @@ pub(super) const ENDPOINTS: Kind = Kind {
     kind: "Endpoints",
     plural: "endpoints",
 };
-/// `autoscaling/v2` HorizontalPodAutoscaler.
+/// `autoscaling/v2` `HorizontalPodAutoscaler`.
 pub(super) const HPA: Kind = Kind {
     group: "autoscaling",
     version: "v2",
@@ -59,7 +60,7 @@ const RETRY_MS: i64 = 1_000;
 /// Keys worked off before other tasks get their turn.
 const TURN: usize = 256;
 
-/// One thing to reconcile. The order of the variants is the order of work: what a Deployment reads of its ReplicaSets, and
+/// One thing to reconcile. The order of the variants is the order of work: what a Deployment reads of its `ReplicaSets`, and
 /// these of their pods, is up to date when its turn comes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {

@@ -1,4 +1,4 @@
-//! ReplicaSets: as many pods as asked for, and how many of them are ready.
+//! `ReplicaSets`: as many pods as asked for, and how many of them are ready.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! How many replicas each ReplicaSet of a Deployment may have: the arithmetic of `RollingUpdate` and `Recreate`, pure.
+//! How many replicas each `ReplicaSet` of a Deployment may have: the arithmetic of `RollingUpdate` and `Recreate`, pure.
 
 use serde_json::Value;
 
@@ -14,7 +14,7 @@ pub(super) struct Wanted {
     pub(super) paused: bool,
 }
 
-/// One ReplicaSet, as far as a rollout looks at it.
+/// One `ReplicaSet`, as far as a rollout looks at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Set {
     /// `spec.replicas`.
@@ -55,7 +55,7 @@ impl Wanted {
         }
     }
 
-    /// The next size of the current ReplicaSet.
+    /// The next size of the current `ReplicaSet`.
     pub(super) fn current(&self, current: Set, old: &[Set]) -> i64 {
         let others: i64 = old.iter().map(|s| s.spec).sum();
         if current.spec >= self.replicas || self.paused && others == 0 {
@@ -72,7 +72,7 @@ impl Wanted {
         current.spec + room.clamp(0, self.replicas - current.spec)
     }
 
-    /// The next sizes of the old ReplicaSets, oldest first, given the current one.
+    /// The next sizes of the old `ReplicaSets`, oldest first, given the current one.
     pub(super) fn old(&self, current: Set, old: &[Set]) -> Vec<i64> {
         let mut sizes: Vec<i64> = old.iter().map(|s| s.spec).collect();
         if self.paused {

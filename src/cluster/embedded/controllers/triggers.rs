@@ -1,4 +1,4 @@
-//! What the triggers of a ScaledObject ask for, by the cluster's own metrics.
+//! What the triggers of a `ScaledObject` ask for, by the cluster's own metrics.
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ const PROMETHEUS: &str = "http://prometheus.istio-system";
 pub(super) struct Reading {
     /// One for each trigger.
     pub(super) wants: Vec<Wants>,
-    /// Why the ScaledObject cannot be carried out.
+    /// Why the `ScaledObject` cannot be carried out.
     pub(super) broken: Option<String>,
 }
 
