@@ -59,8 +59,6 @@ pub enum Cause {
         reason: String,
         /// The sentence of the Kubernetes Status, or the beginning of the body.
         message: String,
-        /// Fields that the Status complains about.
-        fields: Vec<String>,
     },
     /// The call failed on its way.
     #[error("the call failed")]
@@ -211,14 +209,6 @@ pub(crate) fn cause_of_answer(status: StatusCode, body: &[u8]) -> Cause {
     if let Some(told) = parsed.filter(|told| !told.message.is_empty() || !told.reason.is_empty()) {
         return Cause::Status {
             code: status.as_u16(),
-            fields: told
-                .details
-                .map(|details| details.causes)
-                .unwrap_or_default()
-                .into_iter()
-                .map(|cause| cause.field)
-                .filter(|field| !field.is_empty())
-                .collect(),
             reason: told.reason,
             message: told.message,
         };
@@ -231,7 +221,6 @@ pub(crate) fn cause_of_answer(status: StatusCode, body: &[u8]) -> Cause {
             .chars()
             .take(TOLD)
             .collect(),
-        fields: Vec::new(),
     }
 }
 
@@ -267,7 +256,6 @@ mod tests {
                 code,
                 reason: reason.to_owned(),
                 message: "m".to_owned(),
-                fields: Vec::new(),
             };
             assert_eq!(kind_of(&cause), kind, "{code} {reason}");
         }

@@ -531,15 +531,12 @@ fn test(path: &str, value: Value) -> Value {
     json!({"op": "test", "path": path, "value": value})
 }
 
-/// A 422 that names no field is a JSON Patch whose test (or path) does not fit the object any more; a validation error names fields.
+/// A 422 is either a validation error, which names the object and its fields, or a JSON Patch whose test (or path) does not fit the
+/// object any more, for which the API server has this one sentence (`NewGenericServerResponse` in apimachinery).
 fn is_failed_test(cause: &Cause) -> bool {
+    const GENERIC: &str = "the server rejected our request due to an error in our request";
     match cause {
-        Cause::Status {
-            code,
-            fields,
-            message,
-            ..
-        } => *code == 422 && fields.is_empty() && !message.contains("is invalid:"),
+        Cause::Status { code, message, .. } => *code == 422 && message.starts_with(GENERIC),
         Cause::Client(_) | Cause::Timeout(_) | Cause::Body(_) | Cause::Own(_) => false,
     }
 }

@@ -1,2 +1,4 @@
 //! The one integration binary.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
+
+mod cluster_io;
