@@ -16,7 +16,10 @@ use kube::{
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+};
 
 use super::{Cluster, error::report, selector::Selector, wire};
 use crate::api::objects::{Kind, Object, ObjectExt, Ref};
@@ -59,6 +62,8 @@ struct State {
     ready: watch::Sender<bool>,
     /// The last error, until something works again.
     health: watch::Sender<Option<String>>,
+    /// Something has become unconfirmed.
+    put: Notify,
 }
 
 #[derive(Default)]
@@ -167,6 +172,7 @@ impl State {
             revision: watch::channel(0).0,
             ready: watch::channel(false).0,
             health: watch::channel(None).0,
+            put: Notify::new(),
         }
     }
 
@@ -193,6 +199,7 @@ impl State {
         cache.objects.insert(key.clone(), object);
         cache.unconfirmed.insert(key, version);
         drop(cache);
+        self.put.notify_one();
         self.changed();
     }
 
@@ -354,6 +361,7 @@ async fn follow(cluster: Cluster, state: Arc<State>) {
                 }
                 None => return,
             },
+            () = state.put.notified(), if !unconfirmed => {}
             () = tokio::time::sleep(VERIFY), if unconfirmed => verify(&cluster, &state).await,
             () = tokio::time::sleep(HEALTHY), if state.failing() => state.well(),
         }
