@@ -189,7 +189,7 @@ pub(super) fn finish(state: &mut State, served: &Served, object: &Object, now: M
         return;
     }
     if served.is("apiextensions.k8s.io", "CustomResourceDefinition") {
-        remove_custom(state, object);
+        remove_custom(state, object, now);
     }
     state.put(served, ChangeKind::Deleted, (**object).clone());
     collect(state, object.uid(), now);
@@ -368,11 +368,8 @@ fn settle_namespace(state: &mut State, ns: &str, now: Moment) {
 }
 
 /// The objects of a definition that goes are removed whatever their finalizers say: nobody could take those off any more.
-fn remove_custom(state: &mut State, definition: &Value) {
-    let key = super::kinds::storage_key(
-        definition.str_at("/spec/group").unwrap_or_default(),
-        definition.str_at("/spec/names/plural").unwrap_or_default(),
-    );
+fn remove_custom(state: &mut State, definition: &Value, now: Moment) {
+    let key = super::crd::key(definition);
     if let Some(served) = state.catalog.stored(&key) {
         let objects: Vec<Object> = state
             .tables
@@ -380,8 +377,13 @@ fn remove_custom(state: &mut State, definition: &Value) {
             .map(|table| table.values().cloned().collect())
             .unwrap_or_default();
         for object in objects {
+            // One that another one of them owned is gone already.
+            if !state.uids.contains_key(object.uid()) {
+                continue;
+            }
             let shown = in_version(&object, &served);
             state.put(&served, ChangeKind::Deleted, (*shown).clone());
+            collect(state, object.uid(), now);
         }
     }
     state.catalog.replace_custom(&key, Vec::new());

@@ -3,6 +3,9 @@
 //! [`store::Store`] is the state and its rules, synchronous; [`server::ApiServer`] is the HTTP of it, behind a real
 //! `kube::Client` in process and behind a listener for kubectl alike.
 
+mod columns;
+mod crd;
+mod defaults;
 mod discovery;
 mod events;
 pub mod faults;
@@ -15,11 +18,14 @@ mod present;
 mod rest;
 mod route;
 mod scale;
+mod schema;
 mod selector;
 pub mod server;
 pub mod status;
 pub mod store;
 mod strategic;
 mod table;
+mod typed;
+mod validate;
 mod watch;
 mod write;

@@ -113,7 +113,9 @@ impl ApiServer {
             async move {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await?.to_bytes();
-                let response = server.handle(Request::from_parts(parts, body)).await;
+                // A task of its own: a server goes on with a request whose client has given up.
+                let request = Request::from_parts(parts, body);
+                let response = tokio::spawn(async move { server.handle(request).await }).await?;
                 if response.extensions().get::<Lost>().is_some() {
                     let lost = io::Error::new(
                         io::ErrorKind::ConnectionReset,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
-    gc,
+    crd, gc,
     kinds::{Catalog, Served, storage_key},
     status::Status,
     write::{self, Writer},
@@ -212,6 +212,9 @@ impl Store {
         f: impl FnOnce(&mut Value),
     ) -> Result<Option<Object>, Status> {
         let served = self.served(kind)?;
+        if writer.subresource == Some("status") && !served.status {
+            return Err(Status::unknown_resource());
+        }
         if self.get(kind, ns, name).is_none() {
             return Ok(None);
         }
@@ -321,6 +324,7 @@ impl Store {
             return Ok(Arc::new(object));
         }
         let created = state.put(served, ChangeKind::Added, object);
+        self.follow_up(&mut state, served, &created);
         gc::after_create(&mut state, served, &created, now);
         self.publish(&state);
         Ok(created)
@@ -344,8 +348,7 @@ impl Store {
             .cloned()
             .ok_or_else(|| Status::not_found(served, name))?;
         let wanted = f(&in_version(&old, served))?;
-        let Some(object) = write::update(&state, served, &old, wanted, writer, &rfc3339(now))?
-        else {
+        let Some(object) = write::update(served, &old, wanted, writer, &rfc3339(now))? else {
             return Ok(old);
         };
         if writer.dry_run {
@@ -355,6 +358,7 @@ impl Store {
             && object.array_at("/metadata/finalizers").is_empty()
             && !old.array_at("/metadata/finalizers").is_empty();
         let written = state.put(served, ChangeKind::Modified, object);
+        self.follow_up(&mut state, served, &written);
         if last_finalizer_gone {
             gc::finish(&mut state, served, &written, now);
         }
@@ -375,6 +379,13 @@ impl Store {
         let deleted = gc::delete(&mut state, served, scope(served, ns), name, options, now)?;
         self.publish(&state);
         Ok(deleted)
+    }
+
+    /// What the control plane does at once after a write.
+    fn follow_up(&self, state: &mut State, served: &Served, written: &Object) {
+        if served.is("apiextensions.k8s.io", "CustomResourceDefinition") {
+            crd::establish(state, served, written, &rfc3339(self.shared.clock.now()));
+        }
     }
 
     fn publish(&self, state: &State) {

@@ -4,10 +4,13 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
+    defaults,
     kinds::Served,
     managed::{self, Author},
+    schema,
     status::{Cause, Status},
     store::{State, scope},
+    typed, validate,
 };
 use crate::api::objects::{NAMESPACE, ObjectExt};
 
@@ -61,7 +64,18 @@ pub(super) fn create(
         ));
     }
     if served.status {
-        remove(&mut object, "status");
+        match defaults::initial_status(served) {
+            Some(status) => object["status"] = status,
+            None => remove(&mut object, "status"),
+        }
+    }
+    shape(served, &mut object, writer)?;
+    if served.is("", "Service") {
+        allocate_ip(state, &mut object);
+    }
+    let causes = mistakes(served, None, &object);
+    if !causes.is_empty() {
+        return Err(Status::invalid(served, &name, causes));
     }
     let meta = metadata(&mut object);
     for key in [
@@ -91,7 +105,6 @@ pub(super) fn create(
 
 /// The object that an update stores; `None` when it changes nothing.
 pub(super) fn update(
-    _state: &State,
     served: &Served,
     old: &Value,
     mut wanted: Value,
@@ -116,11 +129,19 @@ pub(super) fn update(
             wanted
         }
     };
-    new["apiVersion"] = old["apiVersion"].clone();
     restore_metadata(old, &mut new);
     check_finalizers(served, old, &new)?;
-    if same(old, &new) {
+    if served.is("", "Service") {
+        keep_ip(old, &mut new);
+    }
+    shape(served, &mut new, writer)?;
+    new["apiVersion"] = old["apiVersion"].clone();
+    if *old == new {
         return Ok(None);
+    }
+    let causes = new_mistakes(served, old, &new);
+    if !causes.is_empty() {
+        return Err(Status::invalid(served, name, causes));
     }
     if let Some(generation) = old.generation() {
         let next = generation + i64::from(is_new_generation(served, old, &new));
@@ -130,6 +151,78 @@ pub(super) fn update(
     let entries = attribute(served, entries, Some(old), &new, writer, now);
     set_managed(&mut new, entries);
     Ok(Some(new))
+}
+
+/// Unknown fields off (an error where the writer is strict), defaults on.
+fn shape(served: &Served, object: &mut Value, writer: &Writer) -> Result<(), Status> {
+    let unknown = match &served.custom {
+        Some(custom) => schema::prune(&custom.schema, object),
+        None => typed::prune(served, object).map_err(|why| {
+            Status::bad_request(format!(
+                "{0} in version {1:?} cannot be handled as a {0}: {why}",
+                served.kind, served.version
+            ))
+        })?,
+    };
+    if writer.strict && !unknown.is_empty() {
+        let fields: Vec<String> = unknown
+            .iter()
+            .map(|field| format!("unknown field {field:?}"))
+            .collect();
+        return Err(Status::bad_request(format!(
+            "strict decoding error: {}",
+            fields.join(", ")
+        )));
+    }
+    match &served.custom {
+        Some(custom) => schema::fill_defaults(&custom.schema, object),
+        None => defaults::fill(served, object),
+    }
+    Ok(())
+}
+
+fn mistakes(served: &Served, old: Option<&Value>, object: &Value) -> Vec<Cause> {
+    let mut causes = validate::mistakes(served, old, object);
+    if let Some(custom) = &served.custom {
+        causes.extend(schema::validate(&custom.schema, object));
+    }
+    causes
+}
+
+/// The mistakes that the update makes: those that the object had already do not stand in the way of another change.
+fn new_mistakes(served: &Served, old: &Value, new: &Value) -> Vec<Cause> {
+    let mut causes = mistakes(served, Some(old), new);
+    if !causes.is_empty() && served.custom.is_some() {
+        let before = mistakes(served, None, old);
+        causes.retain(|cause| !before.contains(cause));
+    }
+    causes
+}
+
+/// The next free address of 10.96.0.0/16, for a Service that has none and wants one.
+fn allocate_ip(state: &mut State, service: &mut Value) {
+    let spec = &mut service["spec"];
+    if spec["type"] == "ExternalName" || !spec.is_object() {
+        return;
+    }
+    if spec.str_at("/clusterIP").is_none_or(str::is_empty) {
+        let [high, low] = state.next_ip.to_be_bytes();
+        state.next_ip = state.next_ip.wrapping_add(1).max(1);
+        spec["clusterIP"] = json!(format!("10.96.{high}.{low}"));
+    }
+    spec["clusterIPs"] = json!([spec["clusterIP"]]);
+}
+
+/// A writer that does not know the address keeps it.
+fn keep_ip(old: &Value, new: &mut Value) {
+    if new["spec"]["type"] == "ExternalName" || !new["spec"].is_object() {
+        return;
+    }
+    for key in ["clusterIP", "clusterIPs"] {
+        if new["spec"][key].is_null() || new["spec"][key] == "" {
+            keep(&old["spec"], &mut new["spec"], key);
+        }
+    }
 }
 
 /// The managed fields after this write.
@@ -331,12 +424,6 @@ fn check_finalizers(served: &Served, old: &Value, new: &Value) -> Result<(), Sta
         field: "metadata.finalizers".to_owned(),
     };
     Err(Status::invalid(served, old.name(), vec![cause]))
-}
-
-/// Equal in everything that a writer writes.
-fn same(old: &Value, new: &Value) -> bool {
-    // Both carry the old managedFields and resourceVersion by now.
-    old == new
 }
 
 /// Whether the change is one of the desired state: the spec, or for a Deployment also an annotation, or of a custom
