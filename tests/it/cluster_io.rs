@@ -234,7 +234,7 @@ async fn a_list_has_every_page_and_every_kind() {
         let revision = json!({
             "apiVersion": "apps/v1", "kind": "ControllerRevision",
             "metadata": {"name": format!("r{n:03}"), "namespace": "ai-platform", "labels": {"half": (n % 2).to_string()}},
-            "revision": n,
+            "revision": n, "data": {},
         });
         world
             .server
@@ -814,8 +814,13 @@ async fn a_lease_as_others_see_it() {
         .unwrap()
         .unwrap();
     assert_eq!((view.holder.as_deref(), view.fresh), (Some("first"), false));
+    held(&keeper).await;
     keeper.release().await;
-    let view = other.lease_view(LEASES, "canary-mcp").await.unwrap().unwrap();
+    let view = other
+        .lease_view(LEASES, "canary-mcp")
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((view.holder, view.fresh), (None, false));
 }
 
