@@ -15,7 +15,7 @@ pub struct Error {
     cluster: String,
     next: NextStep,
     #[source]
-    cause: Option<Cause>,
+    cause: Option<Box<Cause>>,
 }
 
 /// What callers branch on.
@@ -109,7 +109,7 @@ impl Error {
     /// What the API server said, where it answered.
     #[must_use]
     pub fn cause(&self) -> Option<&Cause> {
-        self.cause.as_ref()
+        self.cause.as_deref()
     }
 
     /// The error and its causes in one line, for people.
@@ -130,7 +130,7 @@ impl Error {
             object: context.object.to_owned(),
             cluster: context.cluster.to_owned(),
             next: NextStep(next_step(kind, context, cause.as_ref())),
-            cause,
+            cause: cause.map(Box::new),
         }
     }
 }

@@ -106,7 +106,7 @@ pub fn route(
         | [service, namespace, "svc", "cluster", "local"] => {
             service_route(&url, service, namespace)
         }
-        _ if host.ends_with(".svc") || host.ends_with(".svc.cluster.local") => Err(format!(
+        [.., "svc"] | [.., "svc", "cluster", "local"] => Err(format!(
             "names {host}, which is no Service: write name.namespace or name.namespace.svc"
         )),
         _ if from_flag || allow_hosts.iter().any(|glob| listed(&glob)) => {

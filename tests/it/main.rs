@@ -1,5 +1,5 @@
 //! The one integration binary.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
-mod cluster_io;
+mod cluster;
 mod embedded_api;
