@@ -24,6 +24,8 @@ pub const EMBEDDED_EXTENSION: &str = "canary-mcp.dev/embedded";
 pub const LABELS_EXTENSION: &str = "canary-mcp.dev/labels";
 /// Connecting to an API server may take this long, in real time.
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
+/// A credential plugin may take this long, in real time.
+const CLIENT_WITHIN: Duration = Duration::from_secs(20);
 /// Reading an embedded cluster's clock may take this long, in real time.
 const CLOCK_WITHIN: Duration = Duration::from_secs(3);
 
@@ -115,7 +117,7 @@ impl Context {
             // kube would take a proxy from the environment, for loopback too; we go by the file alone.
             config.proxy_url = None;
         }
-        let client = client(config)?;
+        let client = client(config).await?;
         let clock = if self.embedded {
             joined_clock(&client).await?
         } else {
@@ -134,15 +136,17 @@ impl Context {
 }
 
 /// The cluster that this process runs inside of.
-pub(super) fn own_cluster() -> Entry {
-    let client = Config::incluster()
-        .map_err(|error| {
-            format!(
-                "the service account cannot be used: {}",
-                error::report(&error)
-            )
-        })
-        .and_then(client);
+pub(super) async fn own_cluster() -> Entry {
+    let config = Config::incluster().map_err(|error| {
+        format!(
+            "the service account cannot be used: {}",
+            error::report(&error)
+        )
+    });
+    let client = match config {
+        Ok(config) => client(config).await,
+        Err(reason) => Err(reason),
+    };
     let cluster = client.map(|client| {
         Cluster::new(ClusterSpec {
             name: IN_CLUSTER.to_owned(),
@@ -161,12 +165,23 @@ pub(super) fn own_cluster() -> Entry {
     }
 }
 
-fn client(mut config: Config) -> Result<Client, String> {
+/// A client. The credential plugin that a kubeconfig may name is run here, so this can take long, and not on a thread of the runtime.
+async fn client(mut config: Config) -> Result<Client, String> {
     config.connect_timeout = Some(CONNECT_WITHIN);
     // A write that is sent again later would not have been checked against the Lease then.
     config.default_retry = false;
-    Client::try_from(config)
-        .map_err(|error| format!("no client can be made for it: {}", error::report(&error)))
+    let made = tokio::task::spawn_blocking(|| Client::try_from(config));
+    match tokio::time::timeout(CLIENT_WITHIN, made).await {
+        Ok(Ok(Ok(client))) => Ok(client),
+        Ok(Ok(Err(error))) => Err(format!(
+            "no client can be made for it: {}",
+            error::report(&error)
+        )),
+        Ok(Err(error)) => Err(format!("no client can be made for it: {error}")),
+        Err(_) => Err(format!(
+            "its credential plugin gave no answer within {CLIENT_WITHIN:?}"
+        )),
+    }
 }
 
 /// The clock of an embedded cluster that another process runs: `GET clock` beside its API, `{epoch, now, speed}`.

@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
+use futures::future::join_all;
 use wildmatch::WildMatch;
 
 use super::{
@@ -76,16 +77,19 @@ impl Registry {
             .map(|spec| ("the embedded fleet".to_owned(), Entry::of(spec)))
             .collect();
         if in_cluster {
-            entries.push(("the service account of this pod".to_owned(), own_cluster()));
+            entries.push((
+                "the service account of this pod".to_owned(),
+                own_cluster().await,
+            ));
         }
         let lead: Vec<WildMatch> = lead.iter().map(|glob| WildMatch::new(glob)).collect();
         for path in kubeconfigs {
             let place = path.display().to_string();
             match contexts(&path) {
                 Ok(contexts) => {
-                    for context in contexts {
-                        entries.push((place.clone(), context.entry(&lead).await));
-                    }
+                    let made = join_all(contexts.into_iter().map(|context| context.entry(&lead)));
+                    let made = made.await.into_iter();
+                    entries.extend(made.map(|entry| (place.clone(), entry)));
                 }
                 Err(problem) => problems.push(problem),
             }

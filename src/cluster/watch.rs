@@ -19,6 +19,7 @@ use serde_json::Value;
 use tokio::{
     sync::{Notify, watch},
     task::AbortHandle,
+    time::Instant,
 };
 
 use super::{Cluster, error::report, selector::Selector, wire};
@@ -349,8 +350,13 @@ impl Cache {
 
 async fn follow(cluster: Cluster, state: Arc<State>) {
     let mut events = pin!(events(&cluster, &state));
+    // When to look up what only our own writes have shown. A busy watch must not put it off.
+    let mut verify_at: Option<Instant> = None;
     loop {
         let unconfirmed = !state.lock().unconfirmed.is_empty();
+        verify_at = verify_at
+            .filter(|_| unconfirmed)
+            .or_else(|| unconfirmed.then(|| Instant::now() + VERIFY));
         tokio::select! {
             event = events.next() => match event {
                 Some(Ok(event)) => state.take(event),
@@ -362,9 +368,19 @@ async fn follow(cluster: Cluster, state: Arc<State>) {
                 None => return,
             },
             () = state.put.notified(), if !unconfirmed => {}
-            () = tokio::time::sleep(VERIFY), if unconfirmed => verify(&cluster, &state).await,
+            () = reached(verify_at), if unconfirmed => {
+                verify(&cluster, &state).await;
+                verify_at = None;
+            }
             () = tokio::time::sleep(HEALTHY), if state.failing() => state.well(),
         }
+    }
+}
+
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

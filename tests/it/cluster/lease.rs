@@ -144,7 +144,7 @@ async fn a_lost_renewal_answer_or_a_label_is_no_loss() {
         .server
         .store()
         .modify(&LEASE, LEASES, "canary-mcp", "kubectl", |lease| {
-            lease["metadata"]["labels"] = json!({"a": "b"})
+            lease["metadata"]["labels"] = json!({"a": "b"});
         })
         .unwrap();
     tokio::time::sleep(Duration::from_secs(30)).await;

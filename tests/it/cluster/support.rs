@@ -182,6 +182,6 @@ pub(super) async fn held(keeper: &LeaseKeeper) -> Held {
     .await;
     match now {
         Standing::Held(held) => held,
-        other => panic!("{other:?}"),
+        other @ (Standing::Follower { .. } | Standing::Refused(_)) => panic!("{other:?}"),
     }
 }

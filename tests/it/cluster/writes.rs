@@ -24,7 +24,7 @@ async fn a_patch_is_for_the_generation_it_was_made_for() {
         .server
         .store()
         .modify_status(&DEPLOYMENT, "ai-platform", "mcp-server", "test", |object| {
-            object["status"] = json!({"replicas": 2})
+            object["status"] = json!({"replicas": 2});
         })
         .unwrap();
     let second = world
@@ -187,7 +187,7 @@ async fn a_lost_answer_is_looked_up() {
         world
             .server
             .faults()
-            .drop_next_answer(move |request| request.verb == verb)
+            .drop_next_answer(move |request| request.verb == verb);
     };
 
     lose("create");
