@@ -15,7 +15,7 @@ pub struct Error {
     cluster: String,
     next: NextStep,
     #[source]
-    cause: Option<Cause>,
+    cause: Option<Box<Cause>>,
 }
 
 /// What callers branch on.
@@ -59,8 +59,6 @@ pub enum Cause {
         reason: String,
         /// The sentence of the Kubernetes Status, or the beginning of the body.
         message: String,
-        /// Fields that the Status complains about.
-        fields: Vec<String>,
     },
     /// The call failed on its way.
     #[error("the call failed")]
@@ -111,7 +109,7 @@ impl Error {
     /// What the API server said, where it answered.
     #[must_use]
     pub fn cause(&self) -> Option<&Cause> {
-        self.cause.as_ref()
+        self.cause.as_deref()
     }
 
     /// The error and its causes in one line, for people.
@@ -132,7 +130,7 @@ impl Error {
             object: context.object.to_owned(),
             cluster: context.cluster.to_owned(),
             next: NextStep(next_step(kind, context, cause.as_ref())),
-            cause,
+            cause: cause.map(Box::new),
         }
     }
 }
@@ -211,14 +209,6 @@ pub(crate) fn cause_of_answer(status: StatusCode, body: &[u8]) -> Cause {
     if let Some(told) = parsed.filter(|told| !told.message.is_empty() || !told.reason.is_empty()) {
         return Cause::Status {
             code: status.as_u16(),
-            fields: told
-                .details
-                .map(|details| details.causes)
-                .unwrap_or_default()
-                .into_iter()
-                .map(|cause| cause.field)
-                .filter(|field| !field.is_empty())
-                .collect(),
             reason: told.reason,
             message: told.message,
         };
@@ -231,7 +221,6 @@ pub(crate) fn cause_of_answer(status: StatusCode, body: &[u8]) -> Cause {
             .chars()
             .take(TOLD)
             .collect(),
-        fields: Vec::new(),
     }
 }
 
@@ -267,7 +256,6 @@ mod tests {
                 code,
                 reason: reason.to_owned(),
                 message: "m".to_owned(),
-                fields: Vec::new(),
             };
             assert_eq!(kind_of(&cause), kind, "{code} {reason}");
         }

@@ -162,7 +162,10 @@ fn event(regarding: &Value, last: &Last) -> Value {
 
 /// At most [`MOST_NOTE`] bytes of whole characters.
 fn shortened(message: &str) -> &str {
-    &message[..message.floor_char_boundary(MOST_NOTE)]
+    let end = (0..=MOST_NOTE.min(message.len()))
+        .rev()
+        .find(|end| message.is_char_boundary(*end));
+    &message[..end.unwrap_or(0)]
 }
 
 #[cfg(test)]

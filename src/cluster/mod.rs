@@ -13,7 +13,10 @@ pub mod clock;
 pub mod embedded;
 pub mod error;
 mod events;
+mod kubeconfig;
 pub mod lease;
+mod prepare;
+mod proof;
 pub mod proxy_address;
 pub mod registry;
 pub mod selector;
@@ -239,7 +242,7 @@ impl Cluster {
     /// `Forbidden`, `Unreachable`, `Rejected`.
     pub async fn version(&self) -> Result<String, Error> {
         let answer = self.read("/version".to_owned(), READ_WITHIN).await;
-        let answer = answer.map_err(|cause| self.plain_error("get", "the version", cause))?;
+        let answer = answer.map_err(|cause| self.plain_error("the version", "/version", cause))?;
         Ok(answer
             .body
             .str_at("/gitVersion")
@@ -253,7 +256,7 @@ impl Cluster {
     /// `Forbidden`, `Unreachable`, `Rejected`.
     pub async fn installed(&self) -> Result<Vec<(String, Vec<String>)>, Error> {
         let answer = self.read("/apis".to_owned(), READ_WITHIN).await;
-        let answer = answer.map_err(|cause| self.plain_error("get", "the API groups", cause))?;
+        let answer = answer.map_err(|cause| self.plain_error("the API groups", "/apis", cause))?;
         Ok(answer
             .body
             .array_at("/groups")
@@ -387,12 +390,12 @@ impl Cluster {
         Error::new(context, cause)
     }
 
-    fn plain_error(&self, operation: &'static str, object: &str, cause: Cause) -> Error {
+    fn plain_error(&self, object: &str, path: &str, cause: Cause) -> Error {
         let context = Context {
             cluster: self.name(),
-            operation,
+            operation: "get",
             object,
-            resource: "",
+            resource: path,
             namespace: "",
         };
         Error::new(context, cause)

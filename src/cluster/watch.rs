@@ -16,7 +16,11 @@ use kube::{
 };
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use tokio::{sync::watch, task::AbortHandle};
+use tokio::{
+    sync::{Notify, watch},
+    task::AbortHandle,
+    time::Instant,
+};
 
 use super::{Cluster, error::report, selector::Selector, wire};
 use crate::api::objects::{Kind, Object, ObjectExt, Ref};
@@ -59,6 +63,8 @@ struct State {
     ready: watch::Sender<bool>,
     /// The last error, until something works again.
     health: watch::Sender<Option<String>>,
+    /// Something has become unconfirmed.
+    put: Notify,
 }
 
 #[derive(Default)]
@@ -167,6 +173,7 @@ impl State {
             revision: watch::channel(0).0,
             ready: watch::channel(false).0,
             health: watch::channel(None).0,
+            put: Notify::new(),
         }
     }
 
@@ -193,6 +200,7 @@ impl State {
         cache.objects.insert(key.clone(), object);
         cache.unconfirmed.insert(key, version);
         drop(cache);
+        self.put.notify_one();
         self.changed();
     }
 
@@ -342,8 +350,13 @@ impl Cache {
 
 async fn follow(cluster: Cluster, state: Arc<State>) {
     let mut events = pin!(events(&cluster, &state));
+    // When to look up what only our own writes have shown. A busy watch must not put it off.
+    let mut verify_at: Option<Instant> = None;
     loop {
         let unconfirmed = !state.lock().unconfirmed.is_empty();
+        verify_at = verify_at
+            .filter(|_| unconfirmed)
+            .or_else(|| unconfirmed.then(|| Instant::now() + VERIFY));
         tokio::select! {
             event = events.next() => match event {
                 Some(Ok(event)) => state.take(event),
@@ -354,9 +367,20 @@ async fn follow(cluster: Cluster, state: Arc<State>) {
                 }
                 None => return,
             },
-            () = tokio::time::sleep(VERIFY), if unconfirmed => verify(&cluster, &state).await,
+            () = state.put.notified(), if !unconfirmed => {}
+            () = reached(verify_at), if unconfirmed => {
+                verify(&cluster, &state).await;
+                verify_at = None;
+            }
             () = tokio::time::sleep(HEALTHY), if state.failing() => state.well(),
         }
+    }
+}
+
+async fn reached(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -106,7 +106,7 @@ pub fn route(
         | [service, namespace, "svc", "cluster", "local"] => {
             service_route(&url, service, namespace)
         }
-        _ if host.ends_with(".svc") || host.ends_with(".svc.cluster.local") => Err(format!(
+        [.., "svc"] | [.., "svc", "cluster", "local"] => Err(format!(
             "names {host}, which is no Service: write name.namespace or name.namespace.svc"
         )),
         _ if from_flag || allow_hosts.iter().any(|glob| listed(&glob)) => {
@@ -224,7 +224,7 @@ mod tests {
             ("http://localhost:9090", "names this server's own host"),
             ("http://x.localhost.", "names this server's own host"),
             (
-                "http://user:secret@prometheus.istio-system:9090",
+                "http://user:hunter2@prometheus.istio-system:9090",
                 "has a user name or password in it",
             ),
             ("ftp://prometheus.istio-system", "has the scheme ftp"),
@@ -243,7 +243,7 @@ mod tests {
         for (address, expected) in table {
             let refusal = route(address, "own", &allowed(), false).unwrap_err();
             assert!(refusal.starts_with(expected), "{address}: {refusal}");
-            assert!(!refusal.contains("secret"), "{refusal}");
+            assert!(!refusal.contains("hunter2"), "{refusal}");
         }
     }
 

@@ -23,9 +23,9 @@ pub struct Values {
     pub interval: String,
     /// `templateVariables` of the check.
     pub variables: Vec<(String, String)>,
-    /// pod-template-hash of the canary, when its ReplicaSet is there.
+    /// pod-template-hash of the canary, when its `ReplicaSet` is there.
     pub canary_hash: Option<String>,
-    /// pod-template-hash of the primary, when its ReplicaSet is there.
+    /// pod-template-hash of the primary, when its `ReplicaSet` is there.
     pub primary_hash: Option<String>,
     /// The canary's weight, percent.
     pub canary_weight: u8,

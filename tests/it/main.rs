@@ -8,4 +8,5 @@ mod support;
 mod http;
 mod schemas;
 mod embedded_fleet;
+mod cluster;
 mod embedded_api;
