@@ -369,12 +369,15 @@ impl Rollout {
             Err(refusals) => refusals.clone(),
         };
         self.refuse(objects).await?;
-        if let (Ok(plan), true) = (parsed, self.refusals.is_empty()) {
+        if let (Ok(plan), true) = (&parsed, self.refusals.is_empty()) {
+            if let Some(matched) = build::scaler::matched_unnamed(plan, objects).filter(|m| self.said.is_new(m)) {
+                self.tell(&objects.canary, Tell::normal(matched));
+            }
             self.plan = Some(plan.clone());
-            return Ok(Some(plan));
+            return Ok(Some(plan.clone()));
         }
-        // A run that has begun goes on by the spec that it began with.
-        Ok(self.plan.clone().filter(|_| state.phase.running()))
+        // A run that has begun goes on, by the last spec that could be carried out or as far as this one can be read.
+        Ok(self.plan.clone().or(parsed.ok()).filter(|_| state.phase.running()))
     }
 
     /// Writes condition `Accepted` when it is not what is told already.
