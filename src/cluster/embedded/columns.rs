@@ -55,28 +55,42 @@ pub(super) fn of(served: &Served) -> Vec<Column> {
             number("Ready", |o, _| count(o, "/status/numberReady")),
             old(),
         ],
-        "Pod" => vec![
-            text("Ready", pod_ready),
-            text("Status", pod_status),
-            text("Restarts", pod_restarts),
-            old(),
-            wide("IP", |o, _| or_none(o, "/status/podIP")),
-            wide("Node", |o, _| or_none(o, "/spec/nodeName")),
-            wide("Nominated Node", |o, _| {
-                or_none(o, "/status/nominatedNodeName")
-            }),
-            wide("Readiness Gates", |_, _| json!("<none>")),
-        ],
-        "Service" => vec![
-            text("Type", |o, _| or_none(o, "/spec/type")),
-            text("Cluster-IP", |o, _| or_none(o, "/spec/clusterIP")),
-            text("External-IP", |o, _| or_none(o, "/spec/externalName")),
-            text("Port(s)", service_ports),
-            old(),
-            wide("Selector", |o, _| labels(&o["spec"]["selector"])),
-        ],
+        "Pod" => pods(),
+        "Service" => services(),
         _ => other(served),
     }
+}
+
+fn pods() -> Vec<Column> {
+    let text = |name: &str, read: Read| Column::of(name, "string", ALWAYS, read);
+    let wide = |name: &str, read: Read| Column::of(name, "string", WIDE, read);
+    let old = || Column::of("Age", "string", ALWAYS, created);
+    vec![
+        text("Ready", pod_ready),
+        text("Status", pod_status),
+        text("Restarts", pod_restarts),
+        old(),
+        wide("IP", |o, _| or_none(o, "/status/podIP")),
+        wide("Node", |o, _| or_none(o, "/spec/nodeName")),
+        wide("Nominated Node", |o, _| {
+            or_none(o, "/status/nominatedNodeName")
+        }),
+        wide("Readiness Gates", |_, _| json!("<none>")),
+    ]
+}
+
+fn services() -> Vec<Column> {
+    let text = |name: &str, read: Read| Column::of(name, "string", ALWAYS, read);
+    let wide = |name: &str, read: Read| Column::of(name, "string", WIDE, read);
+    let old = || Column::of("Age", "string", ALWAYS, created);
+    vec![
+        text("Type", |o, _| or_none(o, "/spec/type")),
+        text("Cluster-IP", |o, _| or_none(o, "/spec/clusterIP")),
+        text("External-IP", |o, _| or_none(o, "/spec/externalName")),
+        text("Port(s)", service_ports),
+        old(),
+        wide("Selector", |o, _| labels(&o["spec"]["selector"])),
+    ]
 }
 
 fn other(served: &Served) -> Vec<Column> {
@@ -118,20 +132,7 @@ fn other(served: &Served) -> Vec<Column> {
             }),
             old(),
         ],
-        "HorizontalPodAutoscaler" => vec![
-            text("Reference", |o, _| {
-                let target = &o["spec"]["scaleTargetRef"];
-                json!(format!(
-                    "{}/{}",
-                    plain(&target["kind"]),
-                    plain(&target["name"])
-                ))
-            }),
-            number("MinPods", |o, _| count(o, "/spec/minReplicas")),
-            number("MaxPods", |o, _| count(o, "/spec/maxReplicas")),
-            number("Replicas", |o, _| count(o, "/status/currentReplicas")),
-            old(),
-        ],
+        "HorizontalPodAutoscaler" => autoscalers(),
         "ControllerRevision" => vec![
             text("Controller", |o, _| {
                 let owner = &o["metadata"]["ownerReferences"][0];
@@ -146,6 +147,26 @@ fn other(served: &Served) -> Vec<Column> {
         })],
         _ => vec![old()],
     }
+}
+
+fn autoscalers() -> Vec<Column> {
+    let number = |name: &str, read: Read| Column::of(name, "integer", ALWAYS, read);
+    let old = || Column::of("Age", "string", ALWAYS, created);
+    let text = |name: &str, read: Read| Column::of(name, "string", ALWAYS, read);
+    vec![
+        text("Reference", |o, _| {
+            let target = &o["spec"]["scaleTargetRef"];
+            json!(format!(
+                "{}/{}",
+                plain(&target["kind"]),
+                plain(&target["name"])
+            ))
+        }),
+        number("MinPods", |o, _| count(o, "/spec/minReplicas")),
+        number("MaxPods", |o, _| count(o, "/spec/maxReplicas")),
+        number("Replicas", |o, _| count(o, "/status/currentReplicas")),
+        old(),
+    ]
 }
 
 fn events() -> Vec<Column> {

@@ -1,4 +1,4 @@
-//! CustomResourceDefinitions: what they add to what is served.
+//! Custom resource definitions: what they add to what is served.
 
 use std::sync::Arc;
 
@@ -6,8 +6,9 @@ use serde_json::{Value, json};
 
 use super::{
     kinds::{Custom, Scale, Served, storage_key},
+    state::State,
     status::Cause,
-    store::{ChangeKind, ResourceKey, State},
+    store::{ChangeKind, ResourceKey},
 };
 use crate::api::objects::{Object, ObjectExt};
 
@@ -174,7 +175,6 @@ fn versions_of(definition: &Value) -> Vec<Served> {
             status: version["subresources"]["status"].is_object(),
             scale: scale_of(&version["subresources"]["scale"]),
             generation: true,
-            create_only: false,
             custom: Some(Arc::new(Custom {
                 schema: version["schema"]["openAPIV3Schema"].clone(),
                 columns: version.array_at("/additionalPrinterColumns").to_vec(),

@@ -25,27 +25,8 @@ pub(super) fn fill(served: &Served, object: &mut Value) {
             );
             template(spec);
         }
-        "ReplicaSet" => {
-            set(&mut object["spec"], "replicas", json!(1));
-            template(&mut object["spec"]);
-        }
-        "StatefulSet" => {
-            let spec = &mut object["spec"];
-            set(spec, "replicas", json!(1));
-            set(spec, "revisionHistoryLimit", json!(10));
-            set(spec, "podManagementPolicy", json!("OrderedReady"));
-            rolling(spec, "updateStrategy", &json!({"partition": 0}));
-            template(spec);
-        }
-        "DaemonSet" => {
-            let spec = &mut object["spec"];
-            set(spec, "revisionHistoryLimit", json!(10));
-            rolling(
-                spec,
-                "updateStrategy",
-                &json!({"maxSurge": 0, "maxUnavailable": 1}),
-            );
-            template(spec);
+        "ReplicaSet" | "StatefulSet" | "DaemonSet" => {
+            other_workload(&served.kind, &mut object["spec"]);
         }
         "Service" => service(&mut object["spec"]),
         "Secret" => secret(object),
@@ -75,6 +56,24 @@ pub(super) fn fill(served: &Served, object: &mut Value) {
         "CustomResourceDefinition" => crd::fill_defaults(object),
         _ => {}
     }
+}
+
+fn other_workload(kind: &str, spec: &mut Value) {
+    match kind {
+        "StatefulSet" => {
+            set(spec, "replicas", json!(1));
+            set(spec, "revisionHistoryLimit", json!(10));
+            set(spec, "podManagementPolicy", json!("OrderedReady"));
+            rolling(spec, "updateStrategy", &json!({"partition": 0}));
+        }
+        "DaemonSet" => {
+            set(spec, "revisionHistoryLimit", json!(10));
+            let parameters = json!({"maxSurge": 0, "maxUnavailable": 1});
+            rolling(spec, "updateStrategy", &parameters);
+        }
+        _ => set(spec, "replicas", json!(1)),
+    }
+    template(spec);
 }
 
 /// The status that a new object begins with; none where there is no status.

@@ -1,4 +1,4 @@
-//! What is served, told to clients: health, version, groups, resources, and the little of OpenAPI that kubectl asks for.
+//! What is served, told to clients: health, version, groups, resources, and the little of `OpenAPI` that kubectl asks for.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ const VERBS: [&str; 8] = [
 /// Answers a path that is not about objects.
 pub(super) fn answer(store: &Store, route: &Route, accept: &str) -> Response<Body> {
     let catalog = store.lock().catalog.clone();
-    let rows: Vec<&Served> = catalog.rows().iter().map(|row| &**row).collect();
+    let rows: Vec<&Served> = catalog.rows().iter().map(AsRef::as_ref).collect();
     let groups = Groups::of(&rows);
     let aggregated = accept
         .split(',')
@@ -42,7 +42,7 @@ pub(super) fn answer(store: &Store, route: &Route, accept: &str) -> Response<Bod
     match route {
         Route::Health => typed_answer(200, TEXT, Bytes::from_static(b"ok")),
         Route::Version => json_answer(200, &version()),
-        Route::Core if aggregated => aggregated_answer(&groups.aggregated(|g| g.is_empty())),
+        Route::Core if aggregated => aggregated_answer(&groups.aggregated(str::is_empty)),
         Route::Groups if aggregated => aggregated_answer(&groups.aggregated(|g| !g.is_empty())),
         Route::Core => json_answer(
             200,
@@ -208,7 +208,7 @@ impl<'a> Groups<'a> {
         }))
     }
 
-    /// The index of the OpenAPI documents. The hash has to change with the content: kubectl caches by it.
+    /// The index of the `OpenAPI` documents. The hash has to change with the content: kubectl caches by it.
     fn openapi(&self, store: &Store) -> Value {
         let revision = store.revision();
         let mut paths = serde_json::Map::new();
@@ -259,7 +259,7 @@ fn subresources(row: &Served) -> Vec<(&'static str, Option<OtherKind>)> {
 }
 
 fn verbs(row: &Served) -> Value {
-    if row.create_only {
+    if row.create_only() {
         json!(["create"])
     } else {
         json!(VERBS)
@@ -345,7 +345,7 @@ fn openapi_of(rows: &[&Served]) -> Value {
             })
         };
         let collection = format!("{base}{scope}/{}", row.plural);
-        if !row.create_only {
+        if !row.create_only() {
             paths.insert(
                 format!("{collection}/{{name}}"),
                 json!({"get": operation("get"), "put": operation("put"), "patch": operation("patch")}),

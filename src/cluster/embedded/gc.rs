@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::{
     kinds::Served,
+    state::{Place, State},
     status::Status,
-    store::{ChangeKind, ResourceKey, State, in_version},
+    store::{ChangeKind, ResourceKey, in_version},
 };
 use crate::{
     api::objects::{Object, ObjectExt},
@@ -226,22 +227,33 @@ fn collect(state: &mut State, uid: &str, now: Moment) {
     }
 }
 
+/// The uids of an object's owners.
+pub(super) fn owner_uids(object: &Value) -> impl Iterator<Item = &str> {
+    object
+        .array_at("/metadata/ownerReferences")
+        .iter()
+        .filter_map(|owner| owner["uid"].as_str())
+}
+
+/// The object is deleted in the foreground: it goes after what it owns.
+pub(super) fn waits_for_owned(object: &Value) -> bool {
+    object.str_at("/metadata/deletionTimestamp").is_some()
+        && object
+            .array_at("/metadata/finalizers")
+            .iter()
+            .any(|f| f == FOREGROUND)
+}
+
 /// Every object that names `uid` as an owner.
 fn dependents(state: &State, uid: &str) -> Vec<(ResourceKey, Object)> {
-    let owned = |object: &Object| {
-        object
-            .array_at("/metadata/ownerReferences")
-            .iter()
-            .any(|owner| owner["uid"] == uid)
-    };
-    state
-        .tables
-        .iter()
-        .flat_map(|(key, table)| {
-            table
-                .values()
-                .filter(|object| owned(object))
-                .map(|object| (key.clone(), Arc::clone(object)))
+    at(state, state.owned.get(uid).into_iter().flatten())
+}
+
+fn at<'a>(state: &State, places: impl Iterator<Item = &'a Place>) -> Vec<(ResourceKey, Object)> {
+    places
+        .filter_map(|(key, ns, name)| {
+            let object = state.object(key, ns, name)?;
+            Some((key.clone(), Arc::clone(object)))
         })
         .collect()
 }
@@ -282,19 +294,7 @@ fn add_finalizer(state: &mut State, served: &Served, object: &Object, name: &str
 
 /// Ends the foreground deletions whose last blocking dependent is gone.
 fn settle_foreground(state: &mut State, now: Moment) {
-    let waiting: Vec<(ResourceKey, Object)> = state
-        .tables
-        .iter()
-        .flat_map(|(key, table)| table.values().map(move |object| (key, object)))
-        .filter(|(_, object)| {
-            object.str_at("/metadata/deletionTimestamp").is_some()
-                && object
-                    .array_at("/metadata/finalizers")
-                    .iter()
-                    .any(|f| f == FOREGROUND)
-        })
-        .map(|(key, object)| (key.clone(), Arc::clone(object)))
-        .collect();
+    let waiting = at(state, state.foreground.iter());
     for (key, object) in waiting {
         if !dependents(state, object.uid()).is_empty() {
             continue;

@@ -1,4 +1,4 @@
-//! What is served: one row per built-in resource, and what a CustomResourceDefinition adds to that.
+//! What is served: one row per built-in resource, and what a custom resource definition adds to that.
 
 use std::sync::Arc;
 
@@ -23,9 +23,7 @@ pub(super) struct Served {
     pub(super) scale: Option<Scale>,
     /// Objects carry `metadata.generation`.
     pub(super) generation: bool,
-    /// Only POST, nothing is stored (reviews).
-    pub(super) create_only: bool,
-    /// What the CustomResourceDefinition says; `None` for a built-in kind.
+    /// What the custom resource definition says; `None` for a built-in kind.
     pub(super) custom: Option<Arc<Custom>>,
 }
 
@@ -63,6 +61,11 @@ impl Served {
         } else {
             format!("{}.{}", self.plural, self.group)
         }
+    }
+
+    /// Only POST, and nothing is stored: reviews.
+    pub(super) fn create_only(&self) -> bool {
+        self.group == "authorization.k8s.io"
     }
 
     /// Where its objects are stored.
@@ -145,7 +148,7 @@ impl Catalog {
     }
 }
 
-/// One built-in resource. `flags`: `n` namespaced, `s` status, `g` generation, `c` scale, `a` category `all`, `r` review.
+/// One built-in resource. `flags`: `n` namespaced, `s` status, `g` generation, `c` scale, `a` category `all`.
 struct Row {
     group: &'static str,
     version: &'static str,
@@ -185,7 +188,7 @@ const BUILTIN: &[Row] = &[
     row("", "v1", "ServiceAccount", "serviceaccounts", &["sa"], "n"),
     row("", "v1", "Event", "events", &["ev"], "n"),
     row("", "v1", "Endpoints", "endpoints", &["ep"], "n"),
-    row("events.k8s.io", "v1", "Event", "events", &["ev"], "n"),
+    row("events.k8s.io", "v1", "Event", "events", &[], "n"),
     row(
         "apps",
         "v1",
@@ -262,7 +265,7 @@ const BUILTIN: &[Row] = &[
         "SelfSubjectAccessReview",
         "selfsubjectaccessreviews",
         &[],
-        "r",
+        "",
     ),
     row(
         "authorization.k8s.io",
@@ -270,7 +273,7 @@ const BUILTIN: &[Row] = &[
         "SelfSubjectRulesReview",
         "selfsubjectrulesreviews",
         &[],
-        "r",
+        "",
     ),
 ];
 
@@ -301,7 +304,6 @@ impl Row {
                 selector: Some("/spec/selector".to_owned()),
             }),
             generation: flags.contains('g'),
-            create_only: flags.contains('r'),
             custom: None,
         }
     }

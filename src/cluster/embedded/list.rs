@@ -10,8 +10,9 @@ use super::{
     kinds::Served,
     route::Query,
     selector::Filter,
+    state::State,
     status::Status,
-    store::{ChangeKind, State, in_version},
+    store::{ChangeKind, in_version},
 };
 use crate::api::objects::{Object, ObjectExt};
 

@@ -128,8 +128,7 @@ fn list_keys(field: &str, custom: bool, items: &[Value]) -> &'static [&'static s
         "volumeMounts" if has("mountPath") => &["mountPath"],
         "volumeDevices" if has("devicePath") => &["devicePath"],
         "hostAliases" | "podIPs" | "hostIPs" if has("ip") => &["ip"],
-        "conditions" if has("type") => &["type"],
-        "addresses" if has("type") => &["type"],
+        "conditions" | "addresses" if has("type") => &["type"],
         "topologySpreadConstraints" if has("topologyKey") => &["topologyKey", "whenUnsatisfiable"],
         _ => &[],
     }

@@ -76,7 +76,7 @@ impl Presenter {
             Form::Metadata => metadata_only(object),
             Form::Table => {
                 let metadata = json!({"resourceVersion": object.resource_version()});
-                self.table(served, std::iter::once(object), metadata)
+                self.table(served, std::iter::once(object), &metadata)
             }
         }
     }
@@ -92,7 +92,7 @@ impl Presenter {
         }
         let items = page.items.iter().map(|object| &**object);
         match form {
-            Form::Table => self.table(served, items, metadata),
+            Form::Table => self.table(served, items, &metadata),
             Form::Metadata => json!({
                 "kind": "PartialObjectMetadataList",
                 "apiVersion": "meta.k8s.io/v1",
@@ -112,7 +112,7 @@ impl Presenter {
         &self,
         served: &Served,
         objects: impl Iterator<Item = &'a Value>,
-        metadata: Value,
+        metadata: &Value,
     ) -> Value {
         let columns = table::columns(served);
         let rows: Vec<Value> = objects

@@ -108,7 +108,7 @@ pub(super) fn answer(store: &Store, verb: Verb, call: &Call) -> Result<Reply, St
         (Verb::Watch, _) => return it.watch(),
         (Verb::Delete, "") => return it.delete(),
         (Verb::DeleteCollection, _) => return it.delete_collection(),
-        (Verb::Create, _) if it.served.create_only => return it.review(),
+        (Verb::Create, _) if it.served.create_only() => return it.review(),
         (Verb::Create, _) => (201, it.create()?),
         (_, "scale") => return it.scale(verb),
         (Verb::Get, "") => (200, it.get()?),

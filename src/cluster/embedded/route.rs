@@ -152,10 +152,10 @@ mod tests {
     use super::*;
 
     fn target(text: &str) -> Target {
-        match Route::parse(text) {
-            Route::Resource(target) => target,
-            other => panic!("{text}: {other:?}"),
-        }
+        let Route::Resource(target) = Route::parse(text) else {
+            panic!("{text} names no objects")
+        };
+        target
     }
 
     #[test]

@@ -62,14 +62,14 @@ fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// Fills in the defaults of the schema, also in the place of a null that the schema does not allow.
+/// Fills in the defaults of the schema; a null that the schema does not allow counts as absent.
 pub(super) fn fill_defaults(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(fields) => {
             let properties = schema["properties"].as_object();
             for (name, property) in properties.into_iter().flatten() {
                 let null = fields.get(name).is_some_and(Value::is_null);
-                if null && !flag(property, "nullable") && property.get("default").is_some() {
+                if null && !flag(property, "nullable") {
                     fields.remove(name);
                 }
                 if let Some(default) = property.get("default") {

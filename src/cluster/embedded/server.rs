@@ -224,8 +224,7 @@ impl ApiServer {
         let words: Vec<&str> = target.name.split(':').collect();
         let (service, port) = match words.as_slice() {
             [name] => (*name, ""),
-            [name, port] => (*name, *port),
-            ["http" | "https" | "", name, port] => (*name, *port),
+            [name, port] | ["http" | "https" | "", name, port] => (*name, *port),
             _ => {
                 return status_answer(&Status::bad_request(format!(
                     "invalid service request {:?}: it must be [SCHEME:]NAME[:PORT]",

@@ -3,17 +3,15 @@
 //! Revisions are one counter for the whole cluster. A write, its entry in the log and the notice to the watchers happen
 //! under one lock, so that no watcher can miss one.
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use super::{
     crd, gc,
-    kinds::{Catalog, Served, storage_key},
+    kinds::{Served, storage_key},
+    state::State,
     status::Status,
     write::{self, Writer},
 };
@@ -22,8 +20,9 @@ use crate::{
     cluster::clock::{Clock, rfc3339},
 };
 
-/// How many changes are remembered for watchers that resume; one that is further behind has to list again.
-const HISTORY: usize = 8192;
+/// How many changes are remembered for watchers that resume; one that is further behind has to list again. Some minutes of
+/// a busy cluster, and at some ten kilobytes each a few tens of megabytes.
+const HISTORY: usize = 2048;
 
 /// One resource, all versions of it together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,38 +83,11 @@ struct Shared {
     clock: Clock,
 }
 
-/// Objects of one resource by (namespace, name).
-pub(super) type Table = BTreeMap<(String, String), Object>;
-
-/// What the mutex protects.
-pub(super) struct State {
-    pub(super) tables: BTreeMap<ResourceKey, Table>,
-    /// Where the object with a uid is.
-    pub(super) uids: HashMap<String, (ResourceKey, String, String)>,
-    pub(super) catalog: Catalog,
-    pub(super) revision: u64,
-    /// Last byte pair of the next cluster IP.
-    pub(super) next_ip: u16,
-    log: VecDeque<Change>,
-    history: usize,
-    /// The log is complete after this revision.
-    floor: u64,
-}
-
 impl Store {
     /// An empty cluster: the namespaces that every cluster has, and nothing else.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        let state = State {
-            tables: BTreeMap::new(),
-            uids: HashMap::new(),
-            catalog: Catalog::builtin(),
-            revision: 0,
-            next_ip: 1,
-            log: VecDeque::new(),
-            history: HISTORY,
-            floor: 0,
-        };
+        let state = State::new(HISTORY);
         let store = Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
@@ -281,9 +253,7 @@ impl Store {
 
     /// How many changes are remembered from now on; older ones are forgotten at once.
     pub fn keep_history(&self, changes: usize) {
-        let mut state = self.lock();
-        state.history = changes;
-        state.trim();
+        self.lock().keep_history(changes);
     }
 
     /// The cluster's clock.
@@ -395,69 +365,6 @@ impl Store {
             *last = revision;
             newer
         });
-    }
-}
-
-impl State {
-    pub(super) fn object(&self, key: &ResourceKey, ns: &str, name: &str) -> Option<&Object> {
-        // The key of the map is a pair of Strings, which cannot be borrowed from two &str.
-        self.tables.get(key)?.get(&(ns.to_owned(), name.to_owned()))
-    }
-
-    /// Commits one object under the next revision, and what follows from it for what is served.
-    pub(super) fn put(&mut self, served: &Served, kind: ChangeKind, mut object: Value) -> Object {
-        self.revision += 1;
-        object["metadata"]["resourceVersion"] = json!(self.revision.to_string());
-        let object = Arc::new(object);
-        let key = served.key();
-        let place = (object.namespace().to_owned(), object.name().to_owned());
-        let table = self.tables.entry(key.clone()).or_default();
-        let previous = match kind {
-            ChangeKind::Added | ChangeKind::Modified => {
-                table.insert(place.clone(), Arc::clone(&object))
-            }
-            ChangeKind::Deleted => table.remove(&place),
-        };
-        let uid = object.uid().to_owned();
-        match kind {
-            ChangeKind::Added => {
-                self.uids.insert(uid, (key.clone(), place.0, place.1));
-            }
-            ChangeKind::Deleted => {
-                self.uids.remove(&uid);
-            }
-            ChangeKind::Modified => {}
-        }
-        self.log.push_back(Change {
-            revision: self.revision,
-            kind,
-            resource: key,
-            object: Arc::clone(&object),
-            previous,
-        });
-        self.trim();
-        object
-    }
-
-    fn trim(&mut self) {
-        while self.log.len() > self.history {
-            if let Some(change) = self.log.pop_front() {
-                self.floor = change.revision;
-            }
-        }
-    }
-
-    pub(super) fn changes_since(&self, revision: u64) -> Option<Vec<Change>> {
-        if revision < self.floor {
-            return None;
-        }
-        let start = self.log.partition_point(|c| c.revision <= revision);
-        Some(self.log.range(start..).cloned().collect())
-    }
-
-    /// The oldest revision from which the log is complete.
-    pub(super) fn floor(&self) -> u64 {
-        self.floor
     }
 }
 

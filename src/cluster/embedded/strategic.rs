@@ -1,6 +1,6 @@
 //! Strategic merge patch: a merge patch whose lists of built-in kinds merge by a key.
 //!
-//! The keys are those of Kubernetes' OpenAPI document (`x-kubernetes-patch-merge-key`), all twenty of them. Directives:
+//! The keys are those of Kubernetes' `OpenAPI` document (`x-kubernetes-patch-merge-key`), all twenty of them. Directives:
 //! `$patch: replace | delete | merge`, `$deleteFromPrimitiveList/NAME`, `$setElementOrder/NAME` and `$retainKeys`.
 
 use serde_json::{Map, Value};
@@ -226,11 +226,12 @@ mod tests {
 
     use super::*;
 
+    #[expect(clippy::needless_pass_by_value, reason = "literals read better")]
     fn check(kind: &str, current: Value, patch: Value, expected: Value) {
         assert_eq!(apply(kind, &current, &patch).unwrap(), expected, "{patch}");
     }
 
-    fn pod(containers: Value) -> Value {
+    fn pod(containers: &Value) -> Value {
         json!({"spec": {"template": {"spec": {"containers": containers}}}})
     }
 
@@ -239,10 +240,10 @@ mod tests {
         check(
             "Deployment",
             pod(
-                json!([{"name": "a", "image": "a:1", "env": [{"name": "X", "value": "1"}]}, {"name": "b", "image": "b:1"}]),
+                &json!([{"name": "a", "image": "a:1", "env": [{"name": "X", "value": "1"}]}, {"name": "b", "image": "b:1"}]),
             ),
-            pod(json!([{"name": "a", "image": "a:2", "env": [{"name": "Y", "value": "2"}]}])),
-            pod(json!([
+            pod(&json!([{"name": "a", "image": "a:2", "env": [{"name": "Y", "value": "2"}]}])),
+            pod(&json!([
                 {"name": "a", "image": "a:2", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
                 {"name": "b", "image": "b:1"}])),
         );
@@ -252,15 +253,15 @@ mod tests {
     fn items_are_deleted_and_lists_replaced_by_directive() {
         check(
             "Deployment",
-            pod(json!([{"name": "a"}, {"name": "b"}])),
-            pod(json!([{"name": "a", "$patch": "delete"}])),
-            pod(json!([{"name": "b"}])),
+            pod(&json!([{"name": "a"}, {"name": "b"}])),
+            pod(&json!([{"name": "a", "$patch": "delete"}])),
+            pod(&json!([{"name": "b"}])),
         );
         check(
             "Deployment",
-            pod(json!([{"name": "a"}, {"name": "b"}])),
-            pod(json!([{"$patch": "replace"}, {"name": "c"}])),
-            pod(json!([{"name": "c"}])),
+            pod(&json!([{"name": "a"}, {"name": "b"}])),
+            pod(&json!([{"$patch": "replace"}, {"name": "c"}])),
+            pod(&json!([{"name": "c"}])),
         );
         check(
             "Deployment",
@@ -286,11 +287,11 @@ mod tests {
         );
         check(
             "Deployment",
-            pod(json!([{"name": "a"}, {"name": "b"}])),
+            pod(&json!([{"name": "a"}, {"name": "b"}])),
             json!({"spec": {"template": {"spec": {
                 "$setElementOrder/containers": [{"name": "c"}, {"name": "b"}, {"name": "a"}],
                 "containers": [{"name": "c"}]}}}}),
-            pod(json!([{"name": "c"}, {"name": "b"}, {"name": "a"}])),
+            pod(&json!([{"name": "c"}, {"name": "b"}, {"name": "a"}])),
         );
     }
 

@@ -70,8 +70,8 @@ fn retain(value: &mut Value, known: &Value, path: &str, unknown: &mut Vec<String
                     retain(child, known, &path, unknown);
                     true
                 }
-                // A null says nothing, and a type does not write it.
-                None if child.is_null() => true,
+                // A null says nothing; this one is what Go writes into each pod template.
+                None if child.is_null() => name == "creationTimestamp",
                 None => {
                     unknown.push(path);
                     false

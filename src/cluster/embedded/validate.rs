@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::{crd, kinds::Served, selector, status::Cause};
+use super::{crd, kinds::Served, metadata, status::Cause};
 use crate::api::objects::ObjectExt;
 
 /// The mistakes of an object; `old` is what it was, at an update.
 pub(super) fn mistakes(served: &Served, old: Option<&Value>, object: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
-    check_metadata(served, object, &mut causes);
+    metadata::check(served, object, &mut causes);
     if served.custom.is_some() {
         return causes;
     }
@@ -32,101 +32,6 @@ pub(super) fn mistakes(served: &Served, old: Option<&Value>, object: &Value) -> 
         _ => {}
     }
     causes
-}
-
-fn check_metadata(served: &Served, object: &Value, causes: &mut Vec<Cause>) {
-    let name = object.name();
-    let why = match served.kind.as_str() {
-        "Role" | "RoleBinding" | "ClusterRole" | "ClusterRoleBinding" => {
-            (name == "." || name == ".." || name.contains(['/', '%']))
-                .then_some("may not be '.', '..' or contain '/' or '%'")
-        }
-        "Namespace" => (!is_label(name)).then_some(DNS_LABEL),
-        "Service" => {
-            (!is_label(name) || name.starts_with(|c: char| c.is_ascii_digit())).then_some(DNS_1035)
-        }
-        _ => (!is_subdomain(name)).then_some(DNS_SUBDOMAIN),
-    };
-    if let Some(why) = why {
-        causes.push(Cause::invalid("metadata.name", &json!(name), why));
-    }
-    let labels = object["metadata"]["labels"].as_object();
-    for (key, value) in labels.into_iter().flatten() {
-        let text = value.as_str().unwrap_or_default();
-        if !is_qualified(key)
-            || selector::parse_labels(&format!("{key}={text}")).is_err()
-            || text.len() > 63
-        {
-            let why = "a valid label has a qualified name and a value of at most 63 letters, digits, '-', '_' and '.'";
-            causes.push(Cause::invalid(
-                "metadata.labels",
-                &json!(format!("{key}={text}")),
-                why,
-            ));
-        }
-    }
-    for key in object["metadata"]["annotations"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(k, _)| k)
-    {
-        if !is_qualified(&key.to_lowercase()) {
-            let why = "name part must consist of alphanumeric characters, '-', '_' or '.'";
-            causes.push(Cause::invalid("metadata.annotations", &json!(key), why));
-        }
-    }
-    for (at, owner) in object
-        .array_at("/metadata/ownerReferences")
-        .iter()
-        .enumerate()
-    {
-        for key in ["apiVersion", "kind", "name", "uid"] {
-            if owner[key].as_str().is_none_or(str::is_empty) {
-                let field = format!("metadata.ownerReferences[{at}].{key}");
-                causes.push(Cause::invalid(field, &json!(""), "must not be empty"));
-            }
-        }
-    }
-}
-
-const DNS_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
-const DNS_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
-const DNS_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
-
-fn is_label(text: &str) -> bool {
-    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    !text.is_empty()
-        && text.len() <= 63
-        && text.chars().all(inner)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
-fn is_subdomain(text: &str) -> bool {
-    let part =
-        |part: &str| !part.is_empty() && is_label(&part.replace('-', "a")) && is_edge_free(part);
-    text.len() <= 253 && text.split('.').all(|p| p.len() > 63 || part(p)) && !text.is_empty()
-}
-
-fn is_edge_free(part: &str) -> bool {
-    !part.starts_with('-') && !part.ends_with('-')
-}
-
-/// `[PREFIX/]NAME`.
-fn is_qualified(key: &str) -> bool {
-    let name = match key.split_once('/') {
-        Some((prefix, name)) if is_subdomain(prefix) => name,
-        Some(_) => return false,
-        None => key,
-    };
-    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    name.len() <= 63
-        && edge(name.chars().next())
-        && edge(name.chars().last())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))
 }
 
 fn check_workload(served: &Served, old: Option<&Value>, object: &Value, causes: &mut Vec<Cause>) {
@@ -194,11 +99,11 @@ fn check_pod(spec: &Value, path: &str, causes: &mut Vec<Cause>) {
             let name = container["name"].as_str().unwrap_or_default();
             if name.is_empty() {
                 causes.push(Cause::required(format!("{path}.name"), ""));
-            } else if !is_label(name) {
+            } else if !metadata::is_label(name) {
                 causes.push(Cause::invalid(
                     format!("{path}.name"),
                     &json!(name),
-                    DNS_LABEL,
+                    metadata::DNS_LABEL,
                 ));
             } else if !names.insert(name) {
                 causes.push(duplicate(format!("{path}.name"), &json!(name)));
@@ -534,32 +439,6 @@ mod tests {
             &new,
             &["spec.clusterIP Invalid"],
         );
-    }
-
-    #[test]
-    fn names_and_labels() {
-        for (name, good) in [
-            ("a", true),
-            ("a.b-c", true),
-            ("canary-mcp.dev", true),
-            ("", false),
-            ("A", false),
-            ("-a", false),
-            ("a.", false),
-            ("a_b", false),
-        ] {
-            assert_eq!(is_subdomain(name), good, "{name}");
-        }
-        for (key, good) in [
-            ("app", true),
-            ("app.kubernetes.io/name", true),
-            ("kubectl.kubernetes.io/last-applied-configuration", true),
-            ("a/b/c", false),
-            ("a b", false),
-            ("/x", false),
-        ] {
-            assert_eq!(is_qualified(key), good, "{key}");
-        }
     }
 
     #[test]

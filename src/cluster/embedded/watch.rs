@@ -22,7 +22,9 @@ use crate::api::objects::ObjectExt;
 /// How often a client that wants bookmarks gets one, as often as a real API server gives them. Real time.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(60);
 /// How long a watch without `timeoutSeconds` lasts; a real API server takes 30 to 60 minutes.
-const LONGEST: Duration = Duration::from_secs(1800);
+const USUAL: Duration = Duration::from_secs(30 * 60);
+/// The most that `timeoutSeconds` gives, so that no sum of times overflows.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 /// On the bookmark after the initial events of a streaming list.
 const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 
@@ -81,7 +83,7 @@ impl Watch {
                 + query
                     .number("timeoutSeconds")
                     .filter(|s| *s > 0)
-                    .map_or(LONGEST, |s| Duration::from_secs(s).min(LONGEST * 24)),
+                    .map_or(USUAL, |s| Duration::from_secs(s).min(LONGEST)),
             bookmarks: query.is("allowWatchBookmarks"),
             next_bookmark: now + BOOKMARK_EVERY,
             done: false,

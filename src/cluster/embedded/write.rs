@@ -8,8 +8,9 @@ use super::{
     kinds::Served,
     managed::{self, Author},
     schema,
+    state::State,
     status::{Cause, Status},
-    store::{State, scope},
+    store::scope,
     typed, validate,
 };
 use crate::api::objects::{NAMESPACE, ObjectExt};
@@ -120,14 +121,13 @@ pub(super) fn update(
         )));
     }
     check_preconditions(served, old, &wanted, writer)?;
-    let mut new = match writer.subresource {
-        Some("status") => status_write(old, wanted),
-        _ => {
-            if served.status {
-                keep(old, &mut wanted, "status");
-            }
-            wanted
+    let mut new = if writer.subresource == Some("status") {
+        status_write(old, wanted)
+    } else {
+        if served.status {
+            keep(old, &mut wanted, "status");
         }
+        wanted
     };
     restore_metadata(old, &mut new);
     check_finalizers(served, old, &new)?;
@@ -155,6 +155,13 @@ pub(super) fn update(
 
 /// Unknown fields off (an error where the writer is strict), defaults on.
 fn shape(served: &Served, object: &mut Value, writer: &Writer) -> Result<(), Status> {
+    // As Go's omitempty does: an empty list of finalizers is none.
+    metadata(object).retain(|_, value| match value {
+        Value::Null => false,
+        Value::Object(map) => !map.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+    });
     let unknown = match &served.custom {
         Some(custom) => schema::prune(&custom.schema, object),
         None => typed::prune(served, object).map_err(|why| {
