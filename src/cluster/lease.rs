@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderMap, header};
 use serde_json::{Value, json};
 use tokio::{sync::watch, task::JoinHandle, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -18,10 +17,7 @@ use super::{
     clock::{Clock, rfc3339_micro},
     error::{Error, ErrorKind},
 };
-use crate::{
-    api::objects::{LEASE, Object, ObjectExt, Ref},
-    decide::facts::Moment,
-};
+use crate::api::objects::{LEASE, Object, ObjectExt, Ref};
 
 /// Name of the Lease.
 pub const NAME: &str = "canary-mcp";
@@ -66,19 +62,6 @@ pub struct Held {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the Lease was not renewed within the last {WRITE_UNTIL:?}")]
 pub struct LeaseLost;
-
-/// A Lease as anyone sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaseView {
-    /// Who holds it; `None` when it was released.
-    pub holder: Option<String>,
-    /// It has a holder and was renewed within its duration.
-    pub fresh: bool,
-    /// When it was renewed last, by the holder's clock.
-    pub renewed: Moment,
-    /// How often the holder has changed.
-    pub transitions: i64,
-}
 
 /// Takes a cluster's Lease and keeps it until released or dropped.
 pub struct LeaseKeeper {
@@ -431,42 +414,17 @@ impl Keeper {
     }
 }
 
-/// A Lease as anyone sees it, judged by the `Date` of the answer that it came with.
-pub(super) fn view(lease: &Value, headers: &HeaderMap) -> LeaseView {
-    let now = headers
-        .get(header::DATE)
-        .and_then(|date| date.to_str().ok())
-        .and_then(|date| {
-            jiff::fmt::rfc2822::DateTimeParser::new()
-                .parse_timestamp(date)
-                .ok()
-        })
-        .map_or_else(|| Clock::real().now(), |date| Moment(date.as_millisecond()));
-    let renewed = lease
-        .str_at("/spec/renewTime")
-        .and_then(|time| time.parse::<jiff::Timestamp>().ok())
-        .map_or(Moment(0), |time| Moment(time.as_millisecond()));
-    let holder = holder(lease).map(str::to_owned);
-    let lasts = i64::try_from(duration(lease).as_millis()).unwrap_or(i64::MAX);
-    LeaseView {
-        fresh: holder.is_some() && now < renewed.plus(lasts),
-        holder,
-        renewed,
-        transitions: transitions(lease),
-    }
-}
-
-fn holder(lease: &Value) -> Option<&str> {
+pub(super) fn holder(lease: &Value) -> Option<&str> {
     lease
         .str_at("/spec/holderIdentity")
         .filter(|holder| !holder.is_empty())
 }
 
-fn transitions(lease: &Value) -> i64 {
+pub(super) fn transitions(lease: &Value) -> i64 {
     lease.int_at("/spec/leaseTransitions").unwrap_or(0)
 }
 
-fn duration(lease: &Value) -> Duration {
+pub(super) fn duration(lease: &Value) -> Duration {
     lease
         .int_at("/spec/leaseDurationSeconds")
         .and_then(|seconds| u64::try_from(seconds).ok())

@@ -9,15 +9,18 @@ use http::header;
 use kube::Client;
 use serde_json::Value;
 
+mod cache;
 pub mod clock;
 pub mod embedded;
 pub mod error;
 mod events;
 mod kubeconfig;
 pub mod lease;
+mod lease_view;
 mod prepare;
 mod proof;
 pub mod proxy_address;
+mod raw;
 pub mod registry;
 pub mod selector;
 pub mod watch;
@@ -26,7 +29,8 @@ mod write;
 
 pub use clock::Clock;
 pub use error::{Error, ErrorKind};
-pub use lease::{Held, LeaseKeeper, LeaseLost, LeaseView, Standing};
+pub use lease::{Held, LeaseKeeper, LeaseLost, Standing};
+pub use lease_view::LeaseView;
 pub use registry::Registry;
 pub use watch::{Scope, Watched};
 
@@ -294,7 +298,7 @@ impl Cluster {
             Err(cause) => Err(cause),
         };
         match answer {
-            Ok(answer) => Ok(Some(lease::view(&answer.body, &answer.headers))),
+            Ok(answer) => Ok(Some(lease_view::view(&answer.body, &answer.headers))),
             Err(Cause::Status { code: 404, .. }) => Ok(None),
             Err(cause) => Err(self.error("get", &of, cause)),
         }

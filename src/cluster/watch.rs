@@ -1,20 +1,18 @@
 //! [`Watched`]: a cache of one kind that follows the cluster and is never older than our own last write.
 
 use std::{
-    collections::{BTreeMap, btree_map::Entry},
+    collections::BTreeMap,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures::{Stream, StreamExt};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{
-    Api, Resource,
-    core::{ApiResource, DynamicResourceScope},
+    Api,
+    core::ApiResource,
     runtime::{WatchStreamExt, watcher},
 };
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use tokio::{
     sync::{Notify, watch},
@@ -22,7 +20,14 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Cluster, error::report, selector::Selector, wire};
+use super::{
+    Cluster,
+    cache::{Cache, key_of, number},
+    error::report,
+    raw::Raw,
+    selector::Selector,
+    wire,
+};
 use crate::api::objects::{Kind, Object, ObjectExt, Ref};
 
 /// Until an object that only our own write has shown is looked up, because its watch should long have shown it too.
@@ -52,8 +57,6 @@ struct Handle {
     task: AbortHandle,
 }
 
-type Key = (String, String);
-
 struct State {
     kind: Kind,
     scope: Scope,
@@ -65,24 +68,6 @@ struct State {
     health: watch::Sender<Option<String>>,
     /// Something has become unconfirmed.
     put: Notify,
-}
-
-#[derive(Default)]
-struct Cache {
-    objects: BTreeMap<Key, Object>,
-    /// The list that is being read, until it is complete.
-    list: Option<BTreeMap<Key, Object>>,
-    /// Objects that only [`Watched::put`] has shown: the watch must confirm them.
-    unconfirmed: BTreeMap<Key, u64>,
-    /// The newest resourceVersion that the watch has shown.
-    newest: u64,
-}
-
-/// An object exactly as it came, and just enough of it for kube-runtime. Reading it never fails, so one odd object stops no watch.
-#[derive(Debug, Clone)]
-struct Raw {
-    meta: ObjectMeta,
-    value: Value,
 }
 
 // === impl Watched ===
@@ -279,73 +264,6 @@ impl State {
     }
 }
 
-// === impl Cache ===
-
-impl Cache {
-    /// The list is complete: it is the truth, except for what we wrote while it was read.
-    fn listed(&mut self) -> bool {
-        let Some(list) = self.list.take() else {
-            return false;
-        };
-        let newest = list.values().map(|object| number(object)).max();
-        self.newest = self.newest.max(newest.unwrap_or(0));
-        let old = std::mem::replace(&mut self.objects, list);
-        for (key, version) in std::mem::take(&mut self.unconfirmed) {
-            let listed = self.objects.get(&key).map(|object| number(object));
-            if listed.is_some_and(|listed| listed >= version) {
-                continue;
-            }
-            if let Some(own) = old.get(&key) {
-                self.objects.insert(key.clone(), Arc::clone(own));
-                self.unconfirmed.insert(key, version);
-            }
-        }
-        self.objects != old
-    }
-
-    fn applied(&mut self, object: Object) -> bool {
-        let version = number(&object);
-        let key = key_of(&object);
-        self.newest = self.newest.max(version);
-        if self
-            .unconfirmed
-            .get(&key)
-            .is_some_and(|own| *own <= version)
-        {
-            self.unconfirmed.remove(&key);
-        }
-        match self.objects.entry(key) {
-            // Older than our own last write, or that write itself.
-            Entry::Occupied(known) if version != 0 && number(known.get()) >= version => false,
-            Entry::Occupied(mut known) => {
-                known.insert(object);
-                true
-            }
-            Entry::Vacant(place) => {
-                place.insert(object);
-                true
-            }
-        }
-    }
-
-    fn deleted(&mut self, object: &Value) -> bool {
-        let version = number(object);
-        let key = key_of(object);
-        self.newest = self.newest.max(version);
-        // Made again since, by us.
-        if version != 0
-            && self
-                .objects
-                .get(&key)
-                .is_some_and(|known| number(known) > version)
-        {
-            return false;
-        }
-        self.unconfirmed.remove(&key);
-        self.objects.remove(&key).is_some()
-    }
-}
-
 // === the task ===
 
 async fn follow(cluster: Cluster, state: Arc<State>) {
@@ -437,54 +355,82 @@ async fn verify(cluster: &Cluster, state: &State) {
     }
 }
 
-fn key_of(object: &Value) -> Key {
-    (object.namespace().to_owned(), object.name().to_owned())
-}
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
 
-/// The resourceVersion as a number, which Kubernetes 1.35 guarantees and every API server before it had; 0 when it is none.
-fn number(object: &Value) -> u64 {
-    object.resource_version().parse().unwrap_or(0)
-}
+    use super::*;
+    use crate::api::objects::SERVICE;
 
-// === impl Raw ===
+    fn object(name: &str, version: &str) -> Value {
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "a", "resourceVersion": version}})
+    }
 
-impl<'de> Deserialize<'de> for Raw {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
-        let text = |pointer| value.str_at(pointer).map(str::to_owned);
-        let meta = ObjectMeta {
-            name: text("/metadata/name"),
-            namespace: text("/metadata/namespace"),
-            resource_version: text("/metadata/resourceVersion"),
-            ..ObjectMeta::default()
-        };
-        Ok(Self { meta, value })
+    fn raw(name: &str, version: &str) -> Raw {
+        serde_json::from_value(object(name, version)).unwrap()
     }
-}
 
-impl Resource for Raw {
-    type DynamicType = ApiResource;
-    type Scope = DynamicResourceScope;
+    fn shown(state: &State) -> Vec<(String, String)> {
+        let cache = state.lock();
+        let objects = cache.objects.values();
+        objects
+            .map(|one| (one.name().to_owned(), one.resource_version().to_owned()))
+            .collect()
+    }
 
-    fn kind(of: &ApiResource) -> std::borrow::Cow<'_, str> {
-        of.kind.as_str().into()
+    fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+        let owned = pairs
+            .iter()
+            .map(|(name, version)| ((*name).to_owned(), (*version).to_owned()));
+        owned.collect()
     }
-    fn group(of: &ApiResource) -> std::borrow::Cow<'_, str> {
-        of.group.as_str().into()
+
+    #[test]
+    fn our_own_write_is_never_overwritten_by_what_was_before_it() {
+        use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
+        let state = State::new(SERVICE, Scope::default());
+        for event in [Init, InitApply(raw("x", "9")), InitDone] {
+            state.take(event);
+        }
+        // Versions are numbers: "10" is newer than "9".
+        state.put(Arc::new(object("x", "12")));
+        state.take(Apply(raw("x", "10")));
+        assert_eq!(shown(&state), pairs(&[("x", "12")]));
+        state.take(Delete(raw("x", "11")));
+        assert_eq!(shown(&state), pairs(&[("x", "12")]));
+        state.take(Apply(raw("x", "13")));
+        assert_eq!(shown(&state), pairs(&[("x", "13")]));
+        state.take(Delete(raw("x", "14")));
+        // The answer of an earlier write that comes in late brings nothing back.
+        state.put(Arc::new(object("x", "12")));
+        assert_eq!(shown(&state), pairs(&[]));
     }
-    fn version(of: &ApiResource) -> std::borrow::Cow<'_, str> {
-        of.version.as_str().into()
-    }
-    fn api_version(of: &ApiResource) -> std::borrow::Cow<'_, str> {
-        of.api_version.as_str().into()
-    }
-    fn plural(of: &ApiResource) -> std::borrow::Cow<'_, str> {
-        of.plural.as_str().into()
-    }
-    fn meta(&self) -> &ObjectMeta {
-        &self.meta
-    }
-    fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.meta
+
+    #[test]
+    fn a_new_list_drops_what_is_gone_and_keeps_what_we_wrote_meanwhile() {
+        use watcher::Event::{Init, InitApply, InitDone};
+        let state = State::new(SERVICE, Scope::default());
+        for event in [
+            Init,
+            InitApply(raw("x", "1")),
+            InitApply(raw("y", "2")),
+            InitDone,
+        ] {
+            state.take(event);
+        }
+        let revision = *state.revision.borrow();
+        for event in [Init, InitApply(raw("y", "2"))] {
+            state.take(event);
+        }
+        assert_eq!(
+            shown(&state),
+            pairs(&[("x", "1"), ("y", "2")]),
+            "whole until the new list is"
+        );
+        state.put(Arc::new(object("z", "5")));
+        state.put(Arc::new(object("y", "6")));
+        state.take(InitDone);
+        assert_eq!(shown(&state), pairs(&[("y", "6"), ("z", "5")]));
+        assert!(*state.revision.borrow() > revision);
     }
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use canary_mcp::{
-    api::objects::{DEPLOYMENT, ObjectExt, Write},
+    api::objects::{DEPLOYMENT, ObjectExt, REPLICA_SET, Write},
     cluster::{ErrorKind, LeaseKeeper},
 };
 use serde_json::{Value, json};
@@ -153,4 +153,41 @@ async fn status_goes_to_the_status_subresource() {
     let written = world.cluster.put_status(&again, &fence).await.unwrap();
     assert_eq!(written["status"]["replicas"], 4);
     keeper.release().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_write_still_on_its_way_fails_after_the_takeover() {
+    let world = world();
+    // Of a ReplicaSet an annotation is no new generation, so here only the epoch stands in the way.
+    let mut replica_set = deployment();
+    replica_set["kind"] = json!("ReplicaSet");
+    let made = world.create(replica_set).await;
+    let first = LeaseKeeper::start(&world.cluster, "first", LEASES);
+    let old = held(&first).await;
+    let stamped = world.cluster.stamp(&made, &old).await.unwrap();
+
+    let on_its_way = world
+        .server
+        .faults()
+        .hold_next(|request| request.verb == "patch" && request.plural == "replicasets");
+    let write = Write::Patch {
+        from: Arc::clone(&stamped),
+        ops: vec![json!({"op": "replace", "path": "/spec/replicas", "value": 0})],
+    };
+    let error = world.cluster.write(&write, Some(&old)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unconfirmed);
+    world.line.cut();
+    let other = member(&world.server, &Line::default());
+    let second = LeaseKeeper::start(&other, "second", LEASES);
+    let new = held(&second).await;
+    let taken = other.stamp(&stamped, &new).await.unwrap();
+    assert_eq!(taken.generation(), stamped.generation());
+
+    on_its_way.release();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(
+        world.stored(REPLICA_SET, "mcp-server").unwrap()["spec"]["replicas"],
+        2
+    );
+    second.release().await;
 }

@@ -62,12 +62,10 @@ pub(super) fn client(server: &ApiServer, line: &Line) -> kube::Client {
             if line.is_cut(request.method()) {
                 return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into());
             }
-            // The server's own client breaks the connection where a fault wants it.
-            server
-                .client()
-                .send(request)
-                .await
-                .map_err(tower::BoxError::from)
+            // As on a real line, a request goes on when its caller has given up. The server's own client breaks the connection where
+            // a fault wants it.
+            let sent = tokio::spawn(async move { server.client().send(request).await });
+            sent.await?.map_err(tower::BoxError::from)
         }
     });
     kube::Client::new(service, "default")
