@@ -28,7 +28,8 @@ use crate::{
 };
 
 /// Where the embedded clusters listen for kubectl; taken already, any port will do.
-const EMBEDDED: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8090);
+const EMBEDDED: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8090);
 /// How long running calls may take to end after the process was asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Exit code of a command line that cannot be carried out.
@@ -93,7 +94,9 @@ async fn carry_out(config: Config) -> Result<(), Fatal> {
             println!("{}", schemas::print());
             Ok(())
         }
-        Config::Schemas { out: Some(out) } => schemas::write(&out).map_err(|error| Fatal::Write(out, error)),
+        Config::Schemas { out: Some(out) } => {
+            schemas::write(&out).map_err(|error| Fatal::Write(out, error))
+        }
     }
 }
 
@@ -129,14 +132,25 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         lease_namespace,
         metrics_server,
         allow_hosts,
-        parse: parse::Settings { mesh_provider: mesh_provider.clone() },
+        parse: parse::Settings {
+            mesh_provider: mesh_provider.clone(),
+        },
     };
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), &mesh_provider);
     let direct = Transport::Direct(client::client(false).map_err(Fatal::Client)?);
-    let clusters: Vec<_> = registry.all().iter().filter_map(|e| e.cluster.as_ref().ok().cloned()).collect();
-    let driving = engine.then(|| Engine::start(&clusters, settings.clone(), metrics.clone(), direct.clone()));
+    let clusters: Vec<_> = registry
+        .all()
+        .iter()
+        .filter_map(|e| e.cluster.as_ref().ok().cloned())
+        .collect();
+    let driving =
+        engine.then(|| Engine::start(&clusters, settings.clone(), metrics.clone(), direct.clone()));
     let draining = CancellationToken::new();
-    let server = McpServer::new(Control::new(registry, settings, direct), metrics.clone(), draining.clone());
+    let server = McpServer::new(
+        Control::new(registry, settings, direct),
+        metrics.clone(),
+        draining.clone(),
+    );
     let options = http::Options::new(allowed_host, Arc::new(|| Ok(())), metrics);
     let address = listener.local_addr().map_err(Fatal::Serve)?;
     print!("{}", welcome(address, fleet.as_ref()));
@@ -187,15 +201,22 @@ struct EmbeddedFleet {
 }
 
 impl EmbeddedFleet {
-    async fn start(speed: u32, listen: SocketAddr, any_port: bool, stop: &CancellationToken) -> Result<Self, Fatal> {
+    async fn start(
+        speed: u32,
+        listen: SocketAddr,
+        any_port: bool,
+        stop: &CancellationToken,
+    ) -> Result<Self, Fatal> {
         let options = FleetOptions::new(Clock::real().now(), f64::from(speed), crd::crds());
-        let fleet = Arc::new(Fleet::start(options).map_err(|error| Fatal::Fleet(error.to_string()))?);
+        let fleet =
+            Arc::new(Fleet::start(options).map_err(|error| Fatal::Fleet(error.to_string()))?);
         let listener = match bind(listen).await {
             Err(_) if any_port => bind(SocketAddr::new(listen.ip(), 0)).await?,
             other => other?,
         };
         let address = listener.local_addr().map_err(Fatal::Serve)?;
-        let kubeconfig = std::env::temp_dir().join(format!("canary-mcp-{}.kubeconfig", address.port()));
+        let kubeconfig =
+            std::env::temp_dir().join(format!("canary-mcp-{}.kubeconfig", address.port()));
         listener::write_private(&kubeconfig, &listener::kubeconfig(&fleet, address))
             .map_err(|error| Fatal::Write(kubeconfig.clone(), error))?;
         let (served, stop) = (fleet.clone(), stop.clone());
@@ -204,7 +225,11 @@ impl EmbeddedFleet {
                 tracing::error!(%error, "the embedded clusters are no longer served to kubectl");
             }
         });
-        Ok(Self { fleet, address, kubeconfig })
+        Ok(Self {
+            fleet,
+            address,
+            kubeconfig,
+        })
     }
 
     fn told(&self) -> String {
@@ -217,26 +242,32 @@ impl EmbeddedFleet {
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Fatal> {
-    TcpListener::bind(address).await.map_err(|error| Fatal::Listen(address, error))
+    TcpListener::bind(address)
+        .await
+        .map_err(|error| Fatal::Listen(address, error))
 }
 
 /// Unique to this process: a name that a person recognises and a UUID that nobody else has.
 fn identity() -> String {
-    let host = std::env::var("HOSTNAME").ok().filter(|h| !h.is_empty()).unwrap_or_else(|| names::MANAGER.to_owned());
+    let host = std::env::var("HOSTNAME")
+        .ok()
+        .filter(|h| !h.is_empty())
+        .unwrap_or_else(|| names::MANAGER.to_owned());
     format!("{host}_{}", Uuid::new_v4())
 }
 
 /// Interrupt or termination.
 async fn asked_to_stop() {
     let interrupt = tokio::signal::ctrl_c();
-    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-        Ok(terminate) => terminate,
-        Err(error) => {
-            tracing::warn!(%error, "cannot listen for SIGTERM");
-            let _ = interrupt.await;
-            return;
-        }
-    };
+    let mut terminate =
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(terminate) => terminate,
+            Err(error) => {
+                tracing::warn!(%error, "cannot listen for SIGTERM");
+                let _ = interrupt.await;
+                return;
+            }
+        };
     tokio::select! {
         _ = interrupt => {}
         _ = terminate.recv() => {}
@@ -245,7 +276,10 @@ async fn asked_to_stop() {
 
 fn welcome(address: SocketAddr, fleet: Option<&EmbeddedFleet>) -> String {
     let url = format!("http://{address}/mcp");
-    let mut text = format!("canary-mcp serves MCP at {url}\n\n{}\n", clients::client_config(&url));
+    let mut text = format!(
+        "canary-mcp serves MCP at {url}\n\n{}\n",
+        clients::client_config(&url)
+    );
     if let Some(fleet) = fleet {
         text.push_str(&fleet.told());
         text.push_str(

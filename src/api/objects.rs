@@ -95,7 +95,12 @@ pub const DESTINATION_RULE: Kind = Kind::new(
 );
 
 /// CustomResourceDefinition; cluster-wide.
-pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind::new("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions");
+pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind::new(
+    "apiextensions.k8s.io",
+    "v1",
+    "CustomResourceDefinition",
+    "customresourcedefinitions",
+);
 
 /// Names one object; the namespace is empty for a cluster-wide one.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -31,15 +31,18 @@ pub fn seen(plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen 
     let target = objects.target.as_ref();
     let run = state.run.as_ref();
     let pinned = run.and_then(|r| pin::pinned(objects, &r.template));
-    let previous = run.and_then(|r| r.previous.as_deref()).and_then(|name| pin::pinned(objects, name));
-    let primary_has = |template: Option<&Value>| {
-        matches!((template, &objects.primary), (Some(t), Some(p)) if workload::primary_has(p, t))
-    };
+    let previous = run
+        .and_then(|r| r.previous.as_deref())
+        .and_then(|name| pin::pinned(objects, name));
+    let primary_has = |template: Option<&Value>| matches!((template, &objects.primary), (Some(t), Some(p)) if workload::primary_has(p, t));
     Seen {
         now,
         next_run: target.map(|t| next_run(plan, state, objects, t)),
         target: target.map(|t| copy(t, objects, objects.canary_service.as_ref())),
-        primary: objects.primary.as_ref().map(|p| copy(p, objects, objects.primary_service.as_ref())),
+        primary: objects
+            .primary
+            .as_ref()
+            .map(|p| copy(p, objects, objects.primary_service.as_ref())),
         target_equals_primary: primary_has(target.and_then(|t| t.pointer("/spec/template"))),
         services_ready: services::roles_ready(plan, objects),
         apex_on_primary: services::apex_on_primary(plan, objects),
@@ -70,17 +73,27 @@ fn next_run(plan: &Plan, state: &State, objects: &Objects, target: &Value) -> Ne
 fn copy(deployment: &Value, objects: &Objects, service: Option<&Object>) -> Workload {
     let count = |pointer: &str| u32::try_from(deployment.int_at(pointer).unwrap_or(0)).unwrap_or(0);
     let observed = deployment.int_at("/status/observedGeneration") >= deployment.generation();
-    let sets: Vec<&Object> = objects.replica_sets.iter().filter(|s| owned_by(s, deployment.uid())).collect();
+    let sets: Vec<&Object> = objects
+        .replica_sets
+        .iter()
+        .filter(|s| owned_by(s, deployment.uid()))
+        .collect();
     let pods: Vec<&Object> = objects
         .pods
         .iter()
-        .filter(|p| sets.iter().any(|s| owned_by(p, s.uid())) && p.pointer("/metadata/deletionTimestamp").is_none())
+        .filter(|p| {
+            sets.iter().any(|s| owned_by(p, s.uid()))
+                && p.pointer("/metadata/deletionTimestamp").is_none()
+        })
         .collect();
     let unwatched = objects.pods.is_empty() && objects.replica_sets.is_empty();
     let endpoints = if unwatched {
         count("/status/readyReplicas")
     } else {
-        let behind = pods.iter().filter(|p| is_ready(p) && selected(p, service)).count();
+        let behind = pods
+            .iter()
+            .filter(|p| is_ready(p) && selected(p, service))
+            .count();
         u32::try_from(behind).unwrap_or(u32::MAX)
     };
     let current = current_set(deployment, &sets);
@@ -101,18 +114,26 @@ fn copy(deployment: &Value, objects: &Objects, service: Option<&Object>) -> Work
 }
 
 fn owned_by(object: &Value, uid: &str) -> bool {
-    object.array_at("/metadata/ownerReferences").iter().any(|o| o.str_at("/uid") == Some(uid))
+    object
+        .array_at("/metadata/ownerReferences")
+        .iter()
+        .any(|o| o.str_at("/uid") == Some(uid))
 }
 
 /// uid of the ReplicaSet that runs the Deployment's current template: the one of its revision.
 fn current_set<'a>(deployment: &Value, sets: &[&'a Object]) -> Option<&'a str> {
     const REVISION: &str = "deployment.kubernetes.io/revision";
     let revision = deployment.annotation(REVISION)?;
-    sets.iter().find(|s| s.annotation(REVISION) == Some(revision)).map(|s| s.uid())
+    sets.iter()
+        .find(|s| s.annotation(REVISION) == Some(revision))
+        .map(|s| s.uid())
 }
 
 fn condition<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
-    object.array_at("/status/conditions").iter().find(|c| c.str_at("/type") == Some(name))
+    object
+        .array_at("/status/conditions")
+        .iter()
+        .find(|c| c.str_at("/type") == Some(name))
 }
 
 fn is_ready(pod: &Value) -> bool {
@@ -121,24 +142,35 @@ fn is_ready(pod: &Value) -> bool {
 
 /// The Service selects the pod; without a Service (before bootstrap) every ready pod of the copy counts.
 fn selected(pod: &Value, service: Option<&Object>) -> bool {
-    let Some(selector) = service.and_then(|s| s.pointer("/spec/selector")).and_then(Value::as_object) else {
+    let Some(selector) = service
+        .and_then(|s| s.pointer("/spec/selector"))
+        .and_then(Value::as_object)
+    else {
         return service.is_none();
     };
-    selector.iter().all(|(key, value)| pod.label(key) == value.as_str())
+    selector
+        .iter()
+        .all(|(key, value)| pod.label(key) == value.as_str())
 }
 
 fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
-    pod.array_at("/status/initContainerStatuses").iter().chain(pod.array_at("/status/containerStatuses"))
+    pod.array_at("/status/initContainerStatuses")
+        .iter()
+        .chain(pod.array_at("/status/containerStatuses"))
 }
 
 fn crash(pod: &Value) -> Option<Crash> {
     containers(pod).find_map(|status| {
         let restarts = status.int_at("/restartCount").unwrap_or(0);
         let waiting = status.str_at("/state/waiting/reason").unwrap_or_default();
-        let ended = status.pointer("/lastState/terminated").or_else(|| status.pointer("/state/terminated"));
+        let ended = status
+            .pointer("/lastState/terminated")
+            .or_else(|| status.pointer("/state/terminated"));
         let last = ended.and_then(|t| t.str_at("/reason")).unwrap_or_default();
         let looping = waiting == "CrashLoopBackOff" && restarts >= CRASH_RESTARTS;
-        let unstartable = (last == "StartError" || waiting == "CreateContainerError" || waiting == "RunContainerError")
+        let unstartable = (last == "StartError"
+            || waiting == "CreateContainerError"
+            || waiting == "RunContainerError")
             && restarts >= START_FAILURES;
         (looping || unstartable).then(|| Crash {
             container: status.str_at("/name").unwrap_or_default().to_owned(),
@@ -163,7 +195,9 @@ fn trouble(pod: &Value) -> Option<String> {
         let idle = BTreeSet::from(["ContainerCreating", "PodInitializing"]);
         (!idle.contains(reason)).then(|| {
             let message = status.str_at("/state/waiting/message").unwrap_or_default();
-            format!("pod {}: {reason} {message}", pod.name()).trim_end().to_owned()
+            format!("pod {}: {reason} {message}", pod.name())
+                .trim_end()
+                .to_owned()
         })
     });
     waiting.or_else(|| {

@@ -13,10 +13,17 @@ use crate::{
 };
 
 /// Carries out every effect. `state` is the one that the effects were decided from.
-pub(super) async fn apply_all(ctx: &Ctx, plan: &Plan, state: &State, effects: &[Effect]) -> Result<(), Error> {
+pub(super) async fn apply_all(
+    ctx: &Ctx,
+    plan: &Plan,
+    state: &State,
+    effects: &[Effect],
+) -> Result<(), Error> {
     for effect in effects {
         // Each effect is built on what the one before it left.
-        let Some(objects) = ctx.snapshot() else { return Ok(()) };
+        let Some(objects) = ctx.snapshot() else {
+            return Ok(());
+        };
         for write in writes(plan, state, &objects, effect, &stamp(ctx.held())) {
             ctx.write(&write).await?;
         }
@@ -25,13 +32,23 @@ pub(super) async fn apply_all(ctx: &Ctx, plan: &Plan, state: &State, effects: &[
 }
 
 fn stamp(held: &Held) -> Stamp {
-    Stamp { epoch: held.epoch().to_owned() }
+    Stamp {
+        epoch: held.epoch().to_owned(),
+    }
 }
 
-fn writes(plan: &Plan, state: &State, objects: &Objects, effect: &Effect, stamp: &Stamp) -> Vec<Write> {
+fn writes(
+    plan: &Plan,
+    state: &State,
+    objects: &Objects,
+    effect: &Effect,
+    stamp: &Stamp,
+) -> Vec<Write> {
     let run = state.run.as_ref();
     match effect {
-        Effect::Pin => run.map(|r| pin::pin(plan, objects, stamp, r)).unwrap_or_default(),
+        Effect::Pin => run
+            .map(|r| pin::pin(plan, objects, stamp, r))
+            .unwrap_or_default(),
         Effect::Services => services::roles(plan, objects, stamp),
         Effect::CreatePrimary => create_primary(plan, state, objects, stamp),
         Effect::CreatePrimaryScaler => scaler::create_primary(plan, objects, stamp),
@@ -60,13 +77,18 @@ fn writes(plan: &Plan, state: &State, objects: &Objects, effect: &Effect, stamp:
 /// A primary is made from what is promoted, when a pin of that is kept; never from an edit that nobody analysed.
 fn create_primary(plan: &Plan, state: &State, objects: &Objects, stamp: &Stamp) -> Vec<Write> {
     let run_id = state.run.as_ref().map_or("", |r| r.id.as_str());
-    let promoted = state.promoted_pin().and_then(|name| pin::pinned(objects, &name));
+    let promoted = state
+        .promoted_pin()
+        .and_then(|name| pin::pinned(objects, &name));
     let (Some(template), Some(target)) = (promoted, &objects.target) else {
         return workload::create_primary(plan, objects, stamp, run_id);
     };
     let mut source = target.as_ref().clone();
     source["spec"]["template"] = template.clone();
-    let objects = Objects { target: Some(Object::new(source)), ..objects.clone() };
+    let objects = Objects {
+        target: Some(Object::new(source)),
+        ..objects.clone()
+    };
     workload::create_primary(plan, &objects, stamp, run_id)
 }
 
@@ -86,7 +108,13 @@ pub(super) async fn stamp_all(ctx: &Ctx, objects: &Objects) -> Result<(), Error>
     ];
     let epoch = Some(ctx.held().epoch());
     let older = |object: &&Object| object.annotation(crate::api::names::EPOCH) != epoch;
-    let objects: Vec<Object> = all.into_iter().flatten().chain([&objects.canary]).filter(older).cloned().collect();
+    let objects: Vec<Object> = all
+        .into_iter()
+        .flatten()
+        .chain([&objects.canary])
+        .filter(older)
+        .cloned()
+        .collect();
     for object in objects {
         ctx.stamp(&object).await?;
     }
@@ -105,5 +133,7 @@ pub(super) fn kind_of(object: &Object) -> Option<Kind> {
         o::SCALED_OBJECT,
         o::CONTROLLER_REVISION,
     ];
-    kinds.into_iter().find(|k| object.str_at("/kind") == Some(k.kind))
+    kinds
+        .into_iter()
+        .find(|k| object.str_at("/kind") == Some(k.kind))
 }

@@ -34,17 +34,31 @@ pub(super) fn analysis<'a>(
     state: &'a State,
     objects: &'a Objects,
 ) -> BoxFuture<'a, Analysis> {
-    let asker = Asker { shared: &ctx.shared, cluster: ctx.cluster(), plan, state, objects };
+    let asker = Asker {
+        shared: &ctx.shared,
+        cluster: ctx.cluster(),
+        plan,
+        state,
+        objects,
+    };
     async move {
         let samples = join_all(plan.checks.iter().map(|check| asker.sample(check).boxed()));
         let (samples, share) = futures::join!(samples, asker.share());
-        Analysis { at: ctx.cluster().clock().now(), samples, share }
+        Analysis {
+            at: ctx.cluster().clock().now(),
+            samples,
+            share,
+        }
     }
     .boxed()
 }
 
 /// Whether the installation's Prometheus answers from here, else why not.
-pub(super) async fn online(cluster: &Cluster, settings: &Settings, direct: &Transport) -> Result<(), String> {
+pub(super) async fn online(
+    cluster: &Cluster,
+    settings: &Settings,
+    direct: &Transport,
+) -> Result<(), String> {
     let address = settings.metrics_server.as_str();
     let transport = transport(cluster, settings, direct, address, "default", true)?;
     let request = prometheus::request(address, prometheus::ONLINE, &[], &Auth::None)?;
@@ -76,17 +90,31 @@ impl Asker<'_> {
     async fn sample(&self, check: &Check) -> Sample {
         let values = self.values(check.interval.clone(), check.variables.clone());
         match &check.source {
-            Source::SuccessRate => self.query(builtin::SUCCESS_RATE, &values, &self.installed()).await,
-            Source::Duration => self.query(builtin::DURATION, &values, &self.installed()).await,
+            Source::SuccessRate => {
+                self.query(builtin::SUCCESS_RATE, &values, &self.installed())
+                    .await
+            }
+            Source::Duration => {
+                self.query(builtin::DURATION, &values, &self.installed())
+                    .await
+            }
             Source::Query(query) => self.query(query, &values, &self.installed()).await,
             Source::Template { namespace, name } => {
-                let template = self.objects.templates.get(&(namespace.clone(), name.clone()));
+                let template = self
+                    .objects
+                    .templates
+                    .get(&(namespace.clone(), name.clone()));
                 let template = match template.map(|t| MetricTemplate::read(t)) {
                     Some(Ok(template)) => template,
-                    Some(Err(reason)) => return failed(format!("MetricTemplate {namespace}/{name}: {reason}")),
-                    None => return failed(format!("there is no MetricTemplate {name} in {namespace}")),
+                    Some(Err(reason)) => {
+                        return failed(format!("MetricTemplate {namespace}/{name}: {reason}"));
+                    }
+                    None => {
+                        return failed(format!("there is no MetricTemplate {name} in {namespace}"));
+                    }
                 };
-                self.query(&template.query, &values, &self.provider(&template)).await
+                self.query(&template.query, &values, &self.provider(&template))
+                    .await
             }
         }
     }
@@ -94,7 +122,11 @@ impl Asker<'_> {
     async fn share(&self) -> Option<f64> {
         let interval = format!("{}s", self.plan.interval / 1000);
         let values = self.values(interval, Vec::new());
-        match self.query(builtin::SHARE, &values, &self.installed()).await.value {
+        match self
+            .query(builtin::SHARE, &values, &self.installed())
+            .await
+            .value
+        {
             Reading::Value(share) => Some(share),
             Reading::NoData | Reading::Error(_) => None,
         }
@@ -103,17 +135,41 @@ impl Asker<'_> {
     async fn query(&self, query: &str, values: &Values, provider: &Provider) -> Sample {
         let query = match template::render_query(query, values) {
             Ok(query) => query,
-            Err(error) => return Sample { query: query.to_owned(), value: Reading::Error(error) },
+            Err(error) => {
+                return Sample {
+                    query: query.to_owned(),
+                    value: Reading::Error(error),
+                };
+            }
         };
-        let value = self.read(&query, provider).await.unwrap_or_else(Reading::Error);
+        let value = self
+            .read(&query, provider)
+            .await
+            .unwrap_or_else(Reading::Error);
         Sample { query, value }
     }
 
     async fn read(&self, query: &str, provider: &Provider) -> Result<Reading, String> {
-        let Provider { address, namespace, from_flag, headers } = provider;
+        let Provider {
+            address,
+            namespace,
+            from_flag,
+            headers,
+        } = provider;
         let settings = &self.shared.settings;
-        let transport = transport(self.cluster, settings, &self.shared.direct, address, namespace, *from_flag)?;
-        Ok(prometheus::ask(&transport, prometheus::request(address, query, headers, &Auth::None)?).await)
+        let transport = transport(
+            self.cluster,
+            settings,
+            &self.shared.direct,
+            address,
+            namespace,
+            *from_flag,
+        )?;
+        Ok(prometheus::ask(
+            &transport,
+            prometheus::request(address, query, headers, &Auth::None)?,
+        )
+        .await)
     }
 
     /// Prometheus of the Canary or of the installation.
@@ -130,7 +186,10 @@ impl Asker<'_> {
     fn provider(&self, template: &MetricTemplate) -> Provider {
         let installed = self.installed();
         let each = |(name, values): &(String, Vec<String>)| {
-            values.iter().map(|value| (name.clone(), value.clone())).collect::<Vec<_>>()
+            values
+                .iter()
+                .map(|value| (name.clone(), value.clone()))
+                .collect::<Vec<_>>()
         };
         Provider {
             from_flag: template.address.is_none() && installed.from_flag,
@@ -141,7 +200,11 @@ impl Asker<'_> {
     }
 
     fn values(&self, interval: String, variables: Vec<(String, String)>) -> Values {
-        let image = self.objects.target.as_ref().and_then(|t| t.str_at("/spec/template/spec/containers/0/image"));
+        let image = self
+            .objects
+            .target
+            .as_ref()
+            .and_then(|t| t.str_at("/spec/template/spec/containers/0/image"));
         Values {
             name: self.plan.name.clone(),
             namespace: self.plan.namespace.clone(),
@@ -155,7 +218,9 @@ impl Asker<'_> {
             primary_hash: self.hash(self.objects.primary.as_ref()),
             canary_weight: self.state.weight,
             image: image.map(str::to_owned),
-            version: image.and_then(|i| i.rsplit_once(':')).map(|(_, tag)| tag.to_owned()),
+            version: image
+                .and_then(|i| i.rsplit_once(':'))
+                .map(|(_, tag)| tag.to_owned()),
         }
     }
 
@@ -164,14 +229,19 @@ impl Asker<'_> {
         const REVISION: &str = "deployment.kubernetes.io/revision";
         let copy = copy?;
         let revision = copy.annotation(REVISION)?;
-        let current = |s: &&Object| super::objects::owned(s, copy.uid()) && s.annotation(REVISION) == Some(revision);
+        let current = |s: &&Object| {
+            super::objects::owned(s, copy.uid()) && s.annotation(REVISION) == Some(revision)
+        };
         let set = self.objects.replica_sets.iter().find(current)?;
         set.label(POD_TEMPLATE_HASH).map(str::to_owned)
     }
 }
 
 fn failed(error: String) -> Sample {
-    Sample { query: String::new(), value: Reading::Error(error) }
+    Sample {
+        query: String::new(),
+        value: Reading::Error(error),
+    }
 }
 
 /// How an address is reached from here: a Service of the cluster through its API server, unless we run inside of it.
@@ -186,10 +256,20 @@ fn transport(
     let route = address::route(address, namespace, &settings.allow_hosts, from_flag)
         .map_err(|why| format!("address {address} {why}"))?;
     Ok(match route {
-        Route::Service { namespace, service, port, .. } if !cluster.inside() => {
+        Route::Service {
+            namespace,
+            service,
+            port,
+            ..
+        } if !cluster.inside() => {
             let cluster = cluster.clone();
             Transport::Through(std::sync::Arc::new(move |request: Request<Bytes>| {
-                let call = ServiceCall { namespace: namespace.clone(), service: service.clone(), port: port.to_string(), request };
+                let call = ServiceCall {
+                    namespace: namespace.clone(),
+                    service: service.clone(),
+                    port: port.to_string(),
+                    request,
+                };
                 let cluster = cluster.clone();
                 Box::pin(async move {
                     let answer: Result<Response<Bytes>, _> = cluster.service_call(call).await;

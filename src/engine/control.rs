@@ -176,7 +176,13 @@ impl Control {
     /// The same with the engine on and off.
     #[must_use]
     pub fn new(registry: Registry, settings: Settings, direct: Transport) -> Self {
-        Self { shared: Arc::new(Inner { registry, settings, direct }) }
+        Self {
+            shared: Arc::new(Inner {
+                registry,
+                settings,
+                direct,
+            }),
+        }
     }
 
     /// Every cluster that `selector` (Kubernetes label-selector syntax) matches, the unreachable ones too, with the reason.
@@ -189,7 +195,9 @@ impl Control {
             Some(selector) => registry.select(selector).map_err(ControlError::Invalid)?,
             None => registry.all().iter().collect(),
         };
-        let rows = entries.into_iter().map(|entry| rows::row(&self.shared, entry));
+        let rows = entries
+            .into_iter()
+            .map(|entry| rows::row(&self.shared, entry));
         Ok(join_all(rows).await)
     }
 
@@ -199,7 +207,9 @@ impl Control {
     /// `NotFound` names the clusters or Canaries that there are; `Unreachable` gives the cause.
     pub async fn view(&self, key: &Key) -> Result<Arc<RolloutView>, ControlError> {
         let cluster = self.cluster(&key.cluster)?;
-        self.read(&cluster, key).await.map(|objects| self.show(&cluster, &objects))
+        self.read(&cluster, key)
+            .await
+            .map(|objects| self.show(&cluster, &objects))
     }
 
     /// A table of all rollouts that match.
@@ -210,7 +220,12 @@ impl Control {
         if let Some(name) = &filter.cluster {
             self.cluster(name)?;
         }
-        let wanted = |entry: &&Entry| filter.cluster.as_ref().is_none_or(|name| *name == entry.name);
+        let wanted = |entry: &&Entry| {
+            filter
+                .cluster
+                .as_ref()
+                .is_none_or(|name| *name == entry.name)
+        };
         let entries = self.shared.registry.all().iter().filter(wanted);
         let tables = join_all(entries.map(|entry| self.cluster_table(entry, filter))).await;
         let mut all = Table::default();
@@ -229,7 +244,10 @@ impl Control {
     /// As [`Control::view`].
     pub async fn follow(&self, key: &Key) -> Result<Follow, ControlError> {
         let cluster = self.cluster(&key.cluster)?;
-        let first = self.read(&cluster, key).await.map(|objects| self.show(&cluster, &objects))?;
+        let first = self
+            .read(&cluster, key)
+            .await
+            .map(|objects| self.show(&cluster, &objects))?;
         let (sender, receiver) = tokio::sync::watch::channel(None);
         let (control, key) = (self.clone(), key.clone());
         let task = tokio::spawn(async move {
@@ -254,10 +272,19 @@ impl Control {
     }
 
     pub(super) fn cluster(&self, name: &str) -> Result<Cluster, ControlError> {
-        let known = self.shared.registry.all().iter().any(|entry| entry.name == name);
+        let known = self
+            .shared
+            .registry
+            .all()
+            .iter()
+            .any(|entry| entry.name == name);
         self.shared.registry.get(name).cloned().map_err(|why| {
             let why = format!("cluster: {why}");
-            if known { ControlError::Unreachable(why) } else { ControlError::NotFound(why) }
+            if known {
+                ControlError::Unreachable(why)
+            } else {
+                ControlError::NotFound(why)
+            }
         })
     }
 
@@ -269,44 +296,76 @@ impl Control {
             cluster.list(&EVENT, Some(&key.namespace), None, Some(&fields)),
             cluster.lease_view(&self.shared.settings.lease_namespace, LEASE),
         );
-        let Some(mut objects) = objects.map_err(unreachable)? else { return Err(self.no_canary(cluster, key).await) };
+        let Some(mut objects) = objects.map_err(unreachable)? else {
+            return Err(self.no_canary(cluster, key).await);
+        };
         // Events and the Lease only add to the picture; without the right to read them the rest is still true.
         objects.events = events.unwrap_or_default();
-        objects.led_by = lease.ok().flatten().filter(|l| l.fresh).and_then(|l| l.holder);
+        objects.led_by = lease
+            .ok()
+            .flatten()
+            .filter(|l| l.fresh)
+            .and_then(|l| l.holder);
         Ok(objects)
     }
 
     pub(super) fn show(&self, cluster: &Cluster, objects: &Objects) -> Arc<RolloutView> {
-        Arc::new(view::view(objects, cluster.clock().now(), &self.shared.settings.parse))
+        Arc::new(view::view(
+            objects,
+            cluster.clock().now(),
+            &self.shared.settings.parse,
+        ))
     }
 
     async fn no_canary(&self, cluster: &Cluster, key: &Key) -> ControlError {
         let there: Vec<String> = match cluster.list(&CANARY, None, None, None).await {
-            Ok(canaries) => canaries.iter().map(|c| format!("{}/{}", c.namespace(), c.name())).collect(),
+            Ok(canaries) => canaries
+                .iter()
+                .map(|c| format!("{}/{}", c.namespace(), c.name()))
+                .collect(),
             Err(error) => return unreachable(error),
         };
-        let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
+        let there = if there.is_empty() {
+            "none".to_owned()
+        } else {
+            there.join(", ")
+        };
         ControlError::NotFound(format!(
             "name: cluster {} has no Canary {}/{}; its Canaries: {there}",
             key.cluster, key.namespace, key.name
         ))
     }
 
-    async fn cluster_table(&self, entry: &Entry, filter: &Filter) -> Result<Vec<RolloutRow>, String> {
+    async fn cluster_table(
+        &self,
+        entry: &Entry,
+        filter: &Filter,
+    ) -> Result<Vec<RolloutRow>, String> {
         let named = |why: String| format!("{}: {why}", entry.name);
         let cluster = entry.cluster.as_ref().map_err(|why| named(why.clone()))?;
         let reads = async {
-            let canaries = cluster.list(&CANARY, filter.namespace.as_deref(), None, None).await?;
+            let canaries = cluster
+                .list(&CANARY, filter.namespace.as_deref(), None, None)
+                .await?;
             let wanted = |c: &Object| filter.name.as_deref().is_none_or(|n| n == c.name());
-            let around = canaries.into_iter().filter(wanted).map(|c| objects::read_around(cluster, c));
-            join_all(around).await.into_iter().collect::<Result<Vec<Objects>, Error>>()
+            let around = canaries
+                .into_iter()
+                .filter(wanted)
+                .map(|c| objects::read_around(cluster, c));
+            join_all(around)
+                .await
+                .into_iter()
+                .collect::<Result<Vec<Objects>, Error>>()
         };
         let objects = match tokio::time::timeout(PATIENCE, reads).await {
             Ok(objects) => objects.map_err(|error| named(error.report()))?,
             Err(_) => return Err(named(format!("no answer within {PATIENCE:?}"))),
         };
         let now = cluster.clock().now();
-        Ok(objects.iter().map(|o| view::row(o, now, &self.shared.settings.parse)).collect())
+        Ok(objects
+            .iter()
+            .map(|o| view::row(o, now, &self.shared.settings.parse))
+            .collect())
     }
 }
 

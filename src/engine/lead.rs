@@ -31,7 +31,11 @@ pub(super) async fn lead(shared: Arc<Shared>, cluster: Cluster, stop: Cancellati
     if !until(&stop, usable(&cluster)).await {
         return;
     }
-    let keeper = LeaseKeeper::start(&cluster, &shared.settings.identity, &shared.settings.lease_namespace);
+    let keeper = LeaseKeeper::start(
+        &cluster,
+        &shared.settings.identity,
+        &shared.settings.lease_namespace,
+    );
     let mut standing = keeper.watch();
     loop {
         let now = standing.borrow_and_update().clone();
@@ -76,11 +80,19 @@ async fn lost(standing: &mut tokio::sync::watch::Receiver<Standing>, epoch: &str
 async fn usable(cluster: &Cluster) {
     let mut said = None;
     loop {
-        let of = Ref { kind: CUSTOM_RESOURCE_DEFINITION, namespace: String::new(), name: CRD.to_owned() };
+        let of = Ref {
+            kind: CUSTOM_RESOURCE_DEFINITION,
+            namespace: String::new(),
+            name: CRD.to_owned(),
+        };
         let why = match cluster.get(&of).await {
             Ok(Some(crd)) if keeps_our_fields(&crd) => return,
-            Ok(Some(_)) => format!("the installed {CRD} drops our status fields; run: canary-mcp crds | kubectl apply -f -"),
-            Ok(None) => format!("{CRD} is not installed; run: canary-mcp crds | kubectl apply -f -"),
+            Ok(Some(_)) => format!(
+                "the installed {CRD} drops our status fields; run: canary-mcp crds | kubectl apply -f -"
+            ),
+            Ok(None) => {
+                format!("{CRD} is not installed; run: canary-mcp crds | kubectl apply -f -")
+            }
             Err(error) => error.report(),
         };
         if said.as_ref() != Some(&why) {
@@ -97,7 +109,8 @@ pub(super) fn keeps_our_fields(crd: &Value) -> bool {
         let status = version.pointer("/schema/openAPIV3Schema/properties/status");
         version.str_at("/name") == Some("v1beta1")
             && status.is_some_and(|s| {
-                s.pointer("/properties/run").is_some() || s["x-kubernetes-preserve-unknown-fields"] == Value::Bool(true)
+                s.pointer("/properties/run").is_some()
+                    || s["x-kubernetes-preserve-unknown-fields"] == Value::Bool(true)
             })
     })
 }
@@ -107,7 +120,11 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
     let installed = loop {
         match cluster.installed().await {
             Ok(installed) => break installed,
-            Err(error) => tracing::warn!(cluster = cluster.name(), error = error.report(), "cannot see what is installed"),
+            Err(error) => tracing::warn!(
+                cluster = cluster.name(),
+                error = error.report(),
+                "cannot see what is installed"
+            ),
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
@@ -129,7 +146,13 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
         });
         for canary in &canaries {
             driven.entry(key(canary)).or_insert_with(|| {
-                let rollout = Rollout::new(shared.clone(), world.clone(), held.clone(), teller.clone(), canary);
+                let rollout = Rollout::new(
+                    shared.clone(),
+                    world.clone(),
+                    held.clone(),
+                    teller.clone(),
+                    canary,
+                );
                 tasks.spawn(rollout.run())
             });
         }
@@ -147,7 +170,11 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
 
 /// A Canary that was deleted and made again is another one.
 fn key(canary: &Object) -> (String, String, String) {
-    (canary.namespace().to_owned(), canary.name().to_owned(), canary.uid().to_owned())
+    (
+        canary.namespace().to_owned(),
+        canary.name().to_owned(),
+        canary.uid().to_owned(),
+    )
 }
 
 fn tell_counts(shared: &Shared, cluster: &Cluster, canaries: &[Object]) {
@@ -159,4 +186,3 @@ fn tell_counts(shared: &Shared, cluster: &Cluster, canaries: &[Object]) {
         shared.metrics.canaries(cluster.name(), namespace, count);
     }
 }
-

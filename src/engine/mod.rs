@@ -65,8 +65,17 @@ pub struct Engine {
 impl Engine {
     /// Begins to lead every cluster that may be led.
     #[must_use]
-    pub fn start(clusters: &[Cluster], settings: Settings, metrics: Metrics, direct: Transport) -> Self {
-        let shared = Arc::new(Shared { settings, metrics, direct });
+    pub fn start(
+        clusters: &[Cluster],
+        settings: Settings,
+        metrics: Metrics,
+        direct: Transport,
+    ) -> Self {
+        let shared = Arc::new(Shared {
+            settings,
+            metrics,
+            direct,
+        });
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for cluster in clusters.iter().filter(|c| c.may_lead()) {

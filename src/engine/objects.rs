@@ -4,8 +4,8 @@ use futures::future::join_all;
 
 use crate::{
     api::objects::{
-        CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE, Object, ObjectExt, Objects,
-        Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
+        CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE, Object,
+        ObjectExt, Objects, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
     },
     cluster::{Cluster, Error},
 };
@@ -32,17 +32,27 @@ impl Refs {
     /// Reads only names; whether the spec is good is for the parser to say.
     pub(super) fn of(canary: &serde_json::Value) -> Self {
         let namespace = canary.namespace();
-        let of = |kind: Kind, name: String| Ref { kind, namespace: namespace.to_owned(), name };
+        let of = |kind: Kind, name: String| Ref {
+            kind,
+            namespace: namespace.to_owned(),
+            name,
+        };
         let target = canary.str_at("/spec/targetRef/name").unwrap_or_default();
         let service = canary.str_at("/spec/service/name").unwrap_or(target);
         let scaler = canary.str_at("/spec/autoscalerRef/name");
-        let templates = canary.array_at("/spec/analysis/metrics").iter().filter_map(|metric| {
-            Some(Ref {
-                kind: METRIC_TEMPLATE,
-                namespace: metric.str_at("/templateRef/namespace").unwrap_or(namespace).to_owned(),
-                name: metric.str_at("/templateRef/name")?.to_owned(),
-            })
-        });
+        let templates = canary
+            .array_at("/spec/analysis/metrics")
+            .iter()
+            .filter_map(|metric| {
+                Some(Ref {
+                    kind: METRIC_TEMPLATE,
+                    namespace: metric
+                        .str_at("/templateRef/namespace")
+                        .unwrap_or(namespace)
+                        .to_owned(),
+                    name: metric.str_at("/templateRef/name")?.to_owned(),
+                })
+            });
         Self {
             target: of(DEPLOYMENT, target.to_owned()),
             primary: of(DEPLOYMENT, format!("{target}-primary")),
@@ -59,7 +69,12 @@ impl Refs {
     }
 
     /// The set of objects, each looked up by its name.
-    pub(super) fn gather(&self, cluster: &str, canary: Object, find: impl Fn(&Ref) -> Option<Object>) -> Objects {
+    pub(super) fn gather(
+        &self,
+        cluster: &str,
+        canary: Object,
+        find: impl Fn(&Ref) -> Option<Object>,
+    ) -> Objects {
         let templates = self
             .templates
             .iter()
@@ -103,9 +118,19 @@ impl Refs {
 }
 
 /// Reads a Canary and everything that belongs to it, all at once. `None` when there is no such Canary.
-pub(super) async fn read(cluster: &Cluster, namespace: &str, name: &str) -> Result<Option<Objects>, Error> {
-    let of = Ref { kind: CANARY, namespace: namespace.to_owned(), name: name.to_owned() };
-    let Some(canary) = cluster.get(&of).await? else { return Ok(None) };
+pub(super) async fn read(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Objects>, Error> {
+    let of = Ref {
+        kind: CANARY,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
+    let Some(canary) = cluster.get(&of).await? else {
+        return Ok(None);
+    };
     read_around(cluster, canary).await.map(Some)
 }
 
@@ -120,22 +145,39 @@ pub(super) async fn read_around(cluster: &Cluster, canary: Object) -> Result<Obj
     }
     let namespace = canary.namespace().to_owned();
     let uid = canary.uid().to_owned();
-    let find = |of: &Ref| known.iter().find(|(r, _)| *r == of).and_then(|(_, o)| o.clone());
+    let find = |of: &Ref| {
+        known
+            .iter()
+            .find(|(r, _)| *r == of)
+            .and_then(|(_, o)| o.clone())
+    };
     let mut objects = refs.gather(cluster.name(), canary, find);
-    let pins = cluster.list(&CONTROLLER_REVISION, Some(&namespace), None, None).await?;
+    let pins = cluster
+        .list(&CONTROLLER_REVISION, Some(&namespace), None, None)
+        .await?;
     objects.revisions = pins.into_iter().filter(|r| owned(r, &uid)).collect();
     Ok(objects)
 }
 
 /// The object names `uid` among its owners.
 pub(super) fn owned(object: &serde_json::Value, uid: &str) -> bool {
-    object.array_at("/metadata/ownerReferences").iter().any(|o| o.str_at("/uid") == Some(uid))
+    object
+        .array_at("/metadata/ownerReferences")
+        .iter()
+        .any(|o| o.str_at("/uid") == Some(uid))
 }
 
 /// What a Canary for a Deployment would find: its Service and its autoscaler, if there are some.
 pub(super) async fn around_deployment(cluster: &Cluster, namespace: &str, name: &str) -> Objects {
-    let of = |kind: Kind| Ref { kind, namespace: namespace.to_owned(), name: name.to_owned() };
-    let (apex, scalers) = (of(SERVICE), cluster.list(&SCALED_OBJECT, Some(namespace), None, None));
+    let of = |kind: Kind| Ref {
+        kind,
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
+    let (apex, scalers) = (
+        of(SERVICE),
+        cluster.list(&SCALED_OBJECT, Some(namespace), None, None),
+    );
     let (apex, scalers) = futures::join!(cluster.get(&apex), scalers);
     let scales = |s: &Object| s.str_at("/spec/scaleTargetRef/name") == Some(name);
     Objects {

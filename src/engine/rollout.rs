@@ -17,8 +17,7 @@ use crate::{
         status,
     },
     build,
-    cluster::{Cluster, Error, lease::Held},
-    telemetry::{Finished, Target},
+    cluster::{Cluster, Error, ErrorKind, lease::Held},
     decide::{
         self, Act, Step, Wait,
         effect::Tell,
@@ -27,6 +26,7 @@ use crate::{
         rules,
         state::{Phase, Stage, State},
     },
+    telemetry::{Finished, Target},
 };
 
 /// Consecutive steps without rest after which a tick gives way; the machine needs far fewer.
@@ -57,7 +57,8 @@ impl Ctx {
 
     /// From the watches, never older than our own last write.
     pub(super) fn snapshot(&self) -> Option<Objects> {
-        self.world.snapshot(&self.namespace, &self.name, self.close.as_ref())
+        self.world
+            .snapshot(&self.namespace, &self.name, self.close.as_ref())
     }
 
     /// One fenced write, taken into the caches.
@@ -76,7 +77,7 @@ impl Ctx {
 
     fn take(&self, object: Object) {
         if let Some(kind) = act::kind_of(&object) {
-            self.world.put(self.close.as_ref(), &kind, object);
+            self.world.put(&kind, object);
         }
     }
 }
@@ -95,10 +96,30 @@ pub(super) struct Rollout {
 }
 
 impl Rollout {
-    pub(super) fn new(shared: Arc<Shared>, world: World, held: Held, teller: Teller, canary: &Object) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        world: World,
+        held: Held,
+        teller: Teller,
+        canary: &Object,
+    ) -> Self {
         let (namespace, name) = (canary.namespace().to_owned(), canary.name().to_owned());
-        let ctx = Ctx { shared, world, close: None, held, namespace, name };
-        Self { ctx, teller, said: Said::default(), plan: None, refusals: Vec::new(), fingerprint: 0 }
+        let ctx = Ctx {
+            shared,
+            world,
+            close: None,
+            held,
+            namespace,
+            name,
+        };
+        Self {
+            ctx,
+            teller,
+            said: Said::default(),
+            plan: None,
+            refusals: Vec::new(),
+            fingerprint: 0,
+        }
     }
 
     /// Drives the Canary until it is gone or the Lease is lost.
@@ -114,13 +135,7 @@ impl Rollout {
                 }
                 Ok(None) => return,
                 Err(error) => {
-                    tracing::warn!(
-                        cluster = self.ctx.cluster().name(),
-                        canary.namespace = self.ctx.namespace,
-                        canary.name = self.ctx.name,
-                        error = error.report(),
-                        "a tick was not finished and will be repeated"
-                    );
+                    self.log(&error);
                     self.pause(&mut broad, retry).await;
                     retry = (retry * 2).min(LONGEST_RETRY);
                     continue;
@@ -160,6 +175,33 @@ impl Rollout {
         }
     }
 
+    fn log(&self, error: &Error) {
+        let (cluster, namespace, name) = (
+            self.ctx.cluster().name(),
+            &self.ctx.namespace,
+            &self.ctx.name,
+        );
+        let error_text = error.report();
+        if error.kind() == ErrorKind::Conflict {
+            // Somebody else wrote first, an autoscaler most often; the next tick decides on what they wrote.
+            tracing::debug!(
+                cluster,
+                canary.namespace = namespace,
+                canary.name = name,
+                error = error_text,
+                "a tick is repeated"
+            );
+        } else {
+            tracing::warn!(
+                cluster,
+                canary.namespace = namespace,
+                canary.name = name,
+                error = error_text,
+                "a tick was not finished and will be repeated"
+            );
+        }
+    }
+
     async fn pause(&mut self, broad: &mut watch::Receiver<u64>, retry: Duration) {
         tokio::select! {
             () = tokio::time::sleep(retry) => {}
@@ -177,7 +219,9 @@ impl Rollout {
     async fn tick(&mut self) -> Result<Option<Wait>, Error> {
         let mut answers = Answers::default();
         for _ in 0..MOST_STEPS {
-            let Some(objects) = self.ctx.snapshot() else { return Ok(None) };
+            let Some(objects) = self.ctx.snapshot() else {
+                return Ok(None);
+            };
             self.fingerprint = fingerprint(Some(&objects));
             let now = self.ctx.cluster().clock().now();
             let state = status::state(&objects.canary, now);
@@ -212,16 +256,26 @@ impl Rollout {
             match wait {
                 Wait::Again => {}
                 // A run is looked at once an interval whatever happens, so that its age is never stale.
-                Wait::Change if state.phase.running() => return Ok(Some(Wait::Until(now.plus(plan.interval)))),
+                Wait::Change if state.phase.running() => {
+                    return Ok(Some(Wait::Until(now.plus(plan.interval))));
+                }
                 Wait::Until(_) | Wait::Change => return Ok(Some(wait)),
             }
             answers = Answers::default();
         }
-        Ok(Some(Wait::Until(self.ctx.cluster().clock().now().plus(1000))))
+        Ok(Some(Wait::Until(
+            self.ctx.cluster().clock().now().plus(1000),
+        )))
     }
 
     /// Asks, unless the world changes meanwhile in a way that makes the machine want something else.
-    async fn ask(&self, question: Question, plan: &Plan, state: &State, objects: &Objects) -> Option<Analysis> {
+    async fn ask(
+        &self,
+        question: Question,
+        plan: &Plan,
+        state: &State,
+        objects: &Objects,
+    ) -> Option<Analysis> {
         let Question::Analysis = question;
         let answer = ask::analysis(&self.ctx, plan, state, objects);
         tokio::pin!(answer);
@@ -244,15 +298,29 @@ impl Rollout {
                 return None;
             }
             let seen = build::seen::seen(plan, state, &now, self.ctx.cluster().clock().now());
-            if !matches!(decide::step(plan, state, &seen, &Answers::default()), Step::Ask(_)) {
+            if !matches!(
+                decide::step(plan, state, &seen, &Answers::default()),
+                Step::Ask(_)
+            ) {
                 return None;
             }
         }
     }
 
     /// Effects, then one status write if anything is to be recorded, then the tells.
-    async fn carry_out(&mut self, plan: &Plan, state: &State, objects: &Objects, act: Act) -> Result<(), Error> {
-        let Act { effects, next, tell, wait: _ } = act;
+    async fn carry_out(
+        &mut self,
+        plan: &Plan,
+        state: &State,
+        objects: &Objects,
+        act: Act,
+    ) -> Result<(), Error> {
+        let Act {
+            effects,
+            next,
+            tell,
+            wait: _,
+        } = act;
         if !effects.is_empty() || state.stage != Stage::Idle {
             act::stamp_all(&self.ctx, objects).await?;
         }
@@ -275,17 +343,28 @@ impl Rollout {
 
     /// The one status write of a tick.
     async fn record(&self, next: &State) -> Result<(), Error> {
-        let Some(objects) = self.ctx.snapshot() else { return Ok(()) };
+        let Some(objects) = self.ctx.snapshot() else {
+            return Ok(());
+        };
         let now = self.ctx.cluster().clock().now();
         let mut canary = objects.canary.as_ref().clone();
         canary["status"] = status::status(next, &self.extra(&objects, now));
-        let written = self.ctx.cluster().put_status(&canary, &self.ctx.held).await?;
+        let written = self
+            .ctx
+            .cluster()
+            .put_status(&canary, &self.ctx.held)
+            .await?;
         self.ctx.take(written);
         Ok(())
     }
 
     fn extra<'a>(&'a self, objects: &'a Objects, now: Moment) -> status::Extra<'a> {
-        status::Extra { canary: &objects.canary, now, kind: "Deployment", refusals: &self.refusals }
+        status::Extra {
+            canary: &objects.canary,
+            now,
+            kind: "Deployment",
+            refusals: &self.refusals,
+        }
     }
 
     /// Metrics of a status that was written.
@@ -301,9 +380,19 @@ impl Rollout {
         }
         if state.phase != next.phase && matches!(next.phase, Phase::Succeeded | Phase::Failed) {
             let skipped = next.run.as_ref().is_some_and(|r| r.skip.is_some());
-            metrics.finished(&target, Finished { success: next.phase == Phase::Succeeded, skipped });
+            metrics.finished(
+                &target,
+                Finished {
+                    success: next.phase == Phase::Succeeded,
+                    skipped,
+                },
+            );
         }
-        let began = next.run.as_ref().filter(|_| next.phase.running()).map(|r| r.started_at);
+        let began = next
+            .run
+            .as_ref()
+            .filter(|_| next.phase.running())
+            .map(|r| r.started_at);
         let now = self.ctx.cluster().clock().now();
         metrics.run_age(&target, began.map(|at| now.since(at) / 1000));
     }
@@ -329,14 +418,19 @@ impl Rollout {
 
     /// A decision that breaks a rule is not carried out: the rollout stays as it is until something changes.
     fn freeze(&mut self, objects: &Objects, broken: &[&str]) -> Wait {
-        let message = format!("Rollout frozen, the next step would break a rule: {}", broken.join("; "));
+        let message = format!(
+            "Rollout frozen, the next step would break a rule: {}",
+            broken.join("; ")
+        );
         self.tell_once(&objects.canary, message);
         Wait::Change
     }
 
     /// Another controller that writes this Canary's status stops us, unless we are told to take over.
     fn may_drive(&mut self, canary: &Object) -> bool {
-        let Some(other) = foreign_writer(canary).map(str::to_owned) else { return true };
+        let Some(other) = foreign_writer(canary).map(str::to_owned) else {
+            return true;
+        };
         if canary.annotation(names::ADOPT) == Some("true") {
             return true;
         }
@@ -370,14 +464,20 @@ impl Rollout {
         };
         self.refuse(objects).await?;
         if let (Ok(plan), true) = (&parsed, self.refusals.is_empty()) {
-            if let Some(matched) = build::scaler::matched_unnamed(plan, objects).filter(|m| self.said.is_new(m)) {
+            if let Some(matched) =
+                build::scaler::matched_unnamed(plan, objects).filter(|m| self.said.is_new(m))
+            {
                 self.tell(&objects.canary, Tell::normal(matched));
             }
             self.plan = Some(plan.clone());
             return Ok(Some(plan.clone()));
         }
         // A run that has begun goes on, by the last spec that could be carried out or as far as this one can be read.
-        Ok(self.plan.clone().or(parsed.ok()).filter(|_| state.phase.running()))
+        Ok(self
+            .plan
+            .clone()
+            .or(parsed.ok())
+            .filter(|_| state.phase.running()))
     }
 
     /// Writes condition `Accepted` when it is not what is told already.
@@ -393,11 +493,18 @@ impl Rollout {
         let now = self.ctx.cluster().clock().now();
         let mut canary = objects.canary.as_ref().clone();
         canary["status"] = status::refused(&self.extra(objects, now));
-        let written = self.ctx.cluster().put_status(&canary, &self.ctx.held).await?;
+        let written = self
+            .ctx
+            .cluster()
+            .put_status(&canary, &self.ctx.held)
+            .await?;
         self.ctx.take(written);
         if !self.refusals.is_empty() {
             let said: Vec<String> = self.refusals.iter().map(ToString::to_string).collect();
-            self.tell(&objects.canary, Tell::warning(format!("Refused: {}", said.join("; "))));
+            self.tell(
+                &objects.canary,
+                Tell::warning(format!("Refused: {}", said.join("; "))),
+            );
         }
         Ok(())
     }
@@ -422,9 +529,17 @@ fn fingerprint(objects: Option<&Objects>) -> u64 {
     ];
     o.canary.resource_version().hash(&mut hasher);
     for object in single {
-        object.as_ref().map(|o| o.resource_version().to_owned()).hash(&mut hasher);
+        object
+            .as_ref()
+            .map(|o| o.resource_version().to_owned())
+            .hash(&mut hasher);
     }
-    let many = o.templates.values().chain(&o.revisions).chain(&o.pods).chain(&o.replica_sets);
+    let many = o
+        .templates
+        .values()
+        .chain(&o.revisions)
+        .chain(&o.pods)
+        .chain(&o.replica_sets);
     for object in many {
         (object.uid(), object.resource_version()).hash(&mut hasher);
     }

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{ask, control::{Inner, LEASE}, lead};
+use super::{
+    ask,
+    control::{Inner, LEASE},
+    lead,
+};
 use crate::{
     api::{
         objects::{CANARY, CUSTOM_RESOURCE_DEFINITION, ObjectExt, Ref},
@@ -50,7 +54,11 @@ pub(super) async fn row(inner: &Inner, entry: &Entry) -> ClusterRow {
 }
 
 async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
-    let crd = Ref { kind: CUSTOM_RESOURCE_DEFINITION, namespace: String::new(), name: "canaries.flagger.app".to_owned() };
+    let crd = Ref {
+        kind: CUSTOM_RESOURCE_DEFINITION,
+        namespace: String::new(),
+        name: "canaries.flagger.app".to_owned(),
+    };
     let (version, installed, lease, crd, prometheus) = futures::join!(
         cluster.version(),
         cluster.installed(),
@@ -69,10 +77,21 @@ async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
         }
     }
     let installed = installed.unwrap_or_default();
-    let version_of = |group: &str| installed.iter().find(|(g, _)| g == group).map(|(_, v)| v.join(", "));
-    row.installed =
-        GROUPS.iter().filter_map(|(group, name)| Some(format!("{name} ({group} {})", version_of(group)?))).collect();
-    row.led_by = lease.ok().flatten().filter(|l| l.fresh).and_then(|l| l.holder);
+    let version_of = |group: &str| {
+        installed
+            .iter()
+            .find(|(g, _)| g == group)
+            .map(|(_, v)| v.join(", "))
+    };
+    row.installed = GROUPS
+        .iter()
+        .filter_map(|(group, name)| Some(format!("{name} ({group} {})", version_of(group)?)))
+        .collect();
+    row.led_by = lease
+        .ok()
+        .flatten()
+        .filter(|l| l.fresh)
+        .and_then(|l| l.holder);
     row.prometheus = Some(match prometheus {
         Ok(()) => "answers".to_owned(),
         Err(why) => format!("does not answer from here: {why}"),
@@ -87,12 +106,19 @@ async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
         count(cluster, row).await;
     }
     if row.reason.is_none() && row.led_by.is_none() {
-        row.reason = Some(format!("nobody leads; start `canary-mcp serve` with --lead {}", row.name));
+        row.reason = Some(format!(
+            "nobody leads; start `canary-mcp serve` with --lead {}",
+            row.name
+        ));
     }
 }
 
 async fn count(cluster: &Cluster, row: &mut ClusterRow) {
-    for canary in cluster.list(&CANARY, None, None, None).await.unwrap_or_default() {
+    for canary in cluster
+        .list(&CANARY, None, None, None)
+        .await
+        .unwrap_or_default()
+    {
         let phase = canary.str_at("/status/phase").unwrap_or("New").to_owned();
         *row.canaries.entry(phase).or_default() += 1;
     }
@@ -100,9 +126,15 @@ async fn count(cluster: &Cluster, row: &mut ClusterRow) {
 
 /// `v1.22.3` -> `v1.22.3 (too old for canary-mcp: 1.23 or newer is supported)`.
 fn with_age(version: String) -> String {
-    let minor: Option<u32> = version.trim_start_matches('v').split('.').nth(1).and_then(|m| m.parse().ok());
+    let minor: Option<u32> = version
+        .trim_start_matches('v')
+        .split('.')
+        .nth(1)
+        .and_then(|m| m.parse().ok());
     match minor {
-        Some(minor) if minor < OLDEST_MINOR && version.trim_start_matches('v').starts_with("1.") => {
+        Some(minor)
+            if minor < OLDEST_MINOR && version.trim_start_matches('v').starts_with("1.") =>
+        {
             format!("{version} (too old for canary-mcp: 1.{OLDEST_MINOR} or newer is supported)")
         }
         _ => version,
@@ -117,7 +149,10 @@ mod tests {
     fn old_versions_are_told() {
         assert_eq!(with_age("v1.33.1".into()), "v1.33.1");
         assert_eq!(with_age("v1.23.0".into()), "v1.23.0");
-        assert_eq!(with_age("v1.20.2".into()), "v1.20.2 (too old for canary-mcp: 1.23 or newer is supported)");
+        assert_eq!(
+            with_age("v1.20.2".into()),
+            "v1.20.2 (too old for canary-mcp: 1.23 or newer is supported)"
+        );
         assert_eq!(with_age("v2.1.0".into()), "v2.1.0");
     }
 }

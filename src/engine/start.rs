@@ -34,7 +34,10 @@ impl Control {
     pub async fn start(&self, start: &Start) -> Result<Acted, ControlError> {
         let key = &start.key;
         let cluster = self.cluster(&key.cluster)?;
-        let Some(objects) = objects::read(&cluster, &key.namespace, &key.name).await.map_err(unreachable)? else {
+        let Some(objects) = objects::read(&cluster, &key.namespace, &key.name)
+            .await
+            .map_err(unreachable)?
+        else {
             return without_canary(&cluster, key).await;
         };
         let acted = match self.may_start(&cluster, start, &objects).await? {
@@ -45,7 +48,12 @@ impl Control {
     }
 
     /// The write that starts the run, or why there is none.
-    async fn may_start(&self, cluster: &Cluster, start: &Start, objects: &Objects) -> Result<Result<Write, Acted>, ControlError> {
+    async fn may_start(
+        &self,
+        cluster: &Cluster,
+        start: &Start,
+        objects: &Objects,
+    ) -> Result<Result<Write, Acted>, ControlError> {
         let refused = |why: String| Ok(Err(Acted::refused(why)));
         let plan = match parse::plan(&objects.canary, &self.shared.settings.parse) {
             Ok(plan) => plan,
@@ -56,26 +64,37 @@ impl Control {
             return refused(joined(&refusals));
         }
         let Some(target) = &objects.target else {
-            return refused(format!("there is no Deployment {}/{}; create it first", plan.namespace, plan.target));
+            return refused(format!(
+                "there is no Deployment {}/{}; create it first",
+                plan.namespace, plan.target
+            ));
         };
         let (index, old) = container(target, start.container.as_deref())?;
         if plan.suspend {
-            return refused("the Canary is suspended (spec.suspend); set it to false first".to_owned());
+            return refused(
+                "the Canary is suspended (spec.suspend); set it to false first".to_owned(),
+            );
         }
         if let Some(owner) = git::git_owner(target) {
             return refused(format!(
                 "Deployment {}/{} is owned by {owner}; change the image of container {} to {} in git, the rollout begins when that is synced",
                 plan.namespace,
                 plan.target,
-                target.str_at(&format!("{CONTAINERS}/{index}/name")).unwrap_or_default(),
+                target
+                    .str_at(&format!("{CONTAINERS}/{index}/name"))
+                    .unwrap_or_default(),
                 start.image
             ));
         }
         let live = revision(&target["spec"]["template"]);
         if let Some(expected) = &start.expect_revision
-            && !live.trim_start_matches("v1-").starts_with(expected.trim_start_matches("v1-"))
+            && !live
+                .trim_start_matches("v1-")
+                .starts_with(expected.trim_start_matches("v1-"))
         {
-            return refused(format!("the target's revision is {live}, not {expected}; call get_status and decide again"));
+            return refused(format!(
+                "the target's revision is {live}, not {expected}; call get_status and decide again"
+            ));
         }
         let state = status::state(&objects.canary, cluster.clock().now());
         if let Some(acted) = standing(&state, &live, old == start.image, &start.image) {
@@ -89,20 +108,29 @@ impl Control {
             json!({"op": "test", "path": path, "value": old}),
             json!({"op": "replace", "path": path, "value": start.image}),
         ];
-        Ok(Ok(Write::Patch { from: target.clone(), ops }))
+        Ok(Ok(Write::Patch {
+            from: target.clone(),
+            ops,
+        }))
     }
 }
 
 /// What the recorded state says about starting a run.
 fn standing(state: &State, live: &str, same_image: bool, image: &str) -> Option<Acted> {
     if state.phase == Phase::Failed && state.weight > 0 {
-        let why = state.run.as_ref().and_then(|r| r.reason.clone()).unwrap_or_default();
+        let why = state
+            .run
+            .as_ref()
+            .and_then(|r| r.reason.clone())
+            .unwrap_or_default();
         return Some(Acted::refused(format!(
             "the last rollback left all traffic on the canary ({why}); repair the primary first, traffic then returns by itself"
         )));
     }
     if state.phase == Phase::Initializing {
-        return Some(Acted::refused("the Canary is still being initialized; call get_status until its phase is Initialized"));
+        return Some(Acted::refused(
+            "the Canary is still being initialized; call get_status until its phase is Initialized",
+        ));
     }
     if !same_image {
         return None;
@@ -138,7 +166,10 @@ async fn set_image(cluster: &Cluster, key: &Key, write: &Write) -> Acted {
 /// The container to change and its image.
 fn container(target: &Object, name: Option<&str>) -> Result<(usize, String), ControlError> {
     let containers = target.array_at(CONTAINERS);
-    let names: Vec<&str> = containers.iter().filter_map(|c| c.str_at("/name")).collect();
+    let names: Vec<&str> = containers
+        .iter()
+        .filter_map(|c| c.str_at("/name"))
+        .collect();
     let index = match name {
         Some(name) => names.iter().position(|n| *n == name),
         None => (containers.len() == 1).then_some(0),
@@ -148,9 +179,15 @@ fn container(target: &Object, name: Option<&str>) -> Result<(usize, String), Con
             Some(name) => format!("there is no container {name}"),
             None => "the Deployment has several containers".to_owned(),
         };
-        return Err(ControlError::Invalid(format!("container: {problem}; name one of: {}", names.join(", "))));
+        return Err(ControlError::Invalid(format!(
+            "container: {problem}; name one of: {}",
+            names.join(", ")
+        )));
     };
-    let image = containers[index].str_at("/image").unwrap_or_default().to_owned();
+    let image = containers[index]
+        .str_at("/image")
+        .unwrap_or_default()
+        .to_owned();
     Ok((index, image))
 }
 
@@ -161,7 +198,11 @@ fn joined(refusals: &[parse::Refusal]) -> String {
 
 /// A Deployment without a Canary gets a Canary for it; no Deployment either is not found.
 async fn without_canary(cluster: &Cluster, key: &Key) -> Result<Acted, ControlError> {
-    let of = Ref { kind: DEPLOYMENT, namespace: key.namespace.clone(), name: key.name.clone() };
+    let of = Ref {
+        kind: DEPLOYMENT,
+        namespace: key.namespace.clone(),
+        name: key.name.clone(),
+    };
     let Some(deployment) = cluster.get(&of).await.map_err(unreachable)? else {
         return Err(ControlError::NotFound(format!(
             "name: cluster {} has neither a Canary nor a Deployment {}/{}; call get_status without a name to see the Canaries",

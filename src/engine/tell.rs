@@ -5,7 +5,11 @@ use std::collections::VecDeque;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::{api::objects::{Object, ObjectExt}, cluster::Cluster, decide::effect::Tell};
+use crate::{
+    api::objects::{Object, ObjectExt},
+    cluster::Cluster,
+    decide::effect::Tell,
+};
 
 /// Events that may wait to be sent; more than that are dropped, the log still has them.
 const QUEUE: usize = 256;
@@ -26,8 +30,15 @@ impl Teller {
         let (queue, mut waiting) = mpsc::channel::<(Object, Tell)>(QUEUE);
         tokio::spawn(async move {
             while let Some((canary, tell)) = waiting.recv().await {
-                if let Err(error) = cluster.event(&canary, tell.warning, REASON, &tell.message).await {
-                    tracing::warn!(cluster = cluster.name(), error = error.report(), "unable to write an event");
+                if let Err(error) = cluster
+                    .event(&canary, tell.warning, REASON, &tell.message)
+                    .await
+                {
+                    tracing::warn!(
+                        cluster = cluster.name(),
+                        error = error.report(),
+                        "unable to write an event"
+                    );
                 }
             }
         });
@@ -38,12 +49,29 @@ impl Teller {
     pub(super) fn send(&self, cluster: &str, canary: &Object, tell: Tell) {
         let (namespace, name) = (canary.namespace(), canary.name());
         if tell.warning {
-            tracing::warn!(cluster, canary.namespace = namespace, canary.name = name, "{}", tell.message);
+            tracing::warn!(
+                cluster,
+                canary.namespace = namespace,
+                canary.name = name,
+                "{}",
+                tell.message
+            );
         } else {
-            tracing::info!(cluster, canary.namespace = namespace, canary.name = name, "{}", tell.message);
+            tracing::info!(
+                cluster,
+                canary.namespace = namespace,
+                canary.name = name,
+                "{}",
+                tell.message
+            );
         }
         if self.queue.try_send((canary.clone(), tell)).is_err() {
-            tracing::warn!(cluster, canary.namespace = namespace, canary.name = name, "event dropped: the queue is full");
+            tracing::warn!(
+                cluster,
+                canary.namespace = namespace,
+                canary.name = name,
+                "event dropped: the queue is full"
+            );
         }
     }
 }
@@ -75,5 +103,6 @@ pub(super) fn foreign_writer(canary: &Value) -> Option<&str> {
         .iter()
         .filter(|e| e.str_at("/subresource") == Some("status"))
         .max_by_key(|e| e.str_at("/time").unwrap_or_default())?;
-    last.str_at("/manager").filter(|m| *m != crate::api::names::MANAGER)
+    last.str_at("/manager")
+        .filter(|m| *m != crate::api::names::MANAGER)
 }

@@ -12,19 +12,35 @@ use crate::{
 
 impl Acted {
     pub(super) fn refused(reason: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Refused, reason: reason.into(), view: None }
+        Self {
+            outcome: Outcome::Refused,
+            reason: reason.into(),
+            view: None,
+        }
     }
 
     pub(super) fn already(reason: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Already, reason: reason.into(), view: None }
+        Self {
+            outcome: Outcome::Already,
+            reason: reason.into(),
+            view: None,
+        }
     }
 
     pub(super) fn applied(reason: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Applied, reason: reason.into(), view: None }
+        Self {
+            outcome: Outcome::Applied,
+            reason: reason.into(),
+            view: None,
+        }
     }
 
     pub(super) fn unconfirmed(reason: impl Into<String>) -> Self {
-        Self { outcome: Outcome::Unconfirmed, reason: reason.into(), view: None }
+        Self {
+            outcome: Outcome::Unconfirmed,
+            reason: reason.into(),
+            view: None,
+        }
     }
 }
 
@@ -36,18 +52,30 @@ impl Control {
     }
 
     /// Why nothing would act on a wish in this cluster, if nothing would: no fresh Lease.
-    pub(super) async fn leaderless(&self, cluster: &Cluster) -> Result<Option<String>, ControlError> {
+    pub(super) async fn leaderless(
+        &self,
+        cluster: &Cluster,
+    ) -> Result<Option<String>, ControlError> {
         let namespace = &self.shared.settings.lease_namespace;
-        let lease = cluster.lease_view(namespace, LEASE).await.map_err(unreachable)?;
+        let lease = cluster
+            .lease_view(namespace, LEASE)
+            .await
+            .map_err(unreachable)?;
         let start = format!("start `canary-mcp serve` with --lead {}", cluster.name());
         Ok(match lease {
             Some(lease) if lease.fresh => None,
             Some(lease) => {
                 let since = crate::api::time::rfc3339(lease.renewed);
                 let holder = lease.holder.unwrap_or_else(|| "its last holder".to_owned());
-                Some(format!("nobody leads cluster {} ({holder} was last seen {since}); {start}", cluster.name()))
+                Some(format!(
+                    "nobody leads cluster {} ({holder} was last seen {since}); {start}",
+                    cluster.name()
+                ))
             }
-            None => Some(format!("nobody has ever led cluster {}; {start}", cluster.name())),
+            None => Some(format!(
+                "nobody has ever led cluster {}; {start}",
+                cluster.name()
+            )),
         })
     }
 }
@@ -55,8 +83,13 @@ impl Control {
 /// A refused or lost write, as an outcome.
 pub(super) fn write_failed(error: &Error) -> Acted {
     match error.kind() {
-        ErrorKind::Unconfirmed => Acted::unconfirmed(format!("{}; call get_status to see what became of it", error.report())),
-        ErrorKind::Conflict => Acted::refused(format!("{}; call get_status and try again", error.report())),
+        ErrorKind::Unconfirmed => Acted::unconfirmed(format!(
+            "{}; call get_status to see what became of it",
+            error.report()
+        )),
+        ErrorKind::Conflict => {
+            Acted::refused(format!("{}; call get_status and try again", error.report()))
+        }
         ErrorKind::NotFound
         | ErrorKind::AlreadyExists
         | ErrorKind::Forbidden
@@ -67,7 +100,12 @@ pub(super) fn write_failed(error: &Error) -> Acted {
 }
 
 /// Watches the Canary until `done` or until patience ends; the Canary as it then is.
-pub(super) async fn until(cluster: &Cluster, key: &Key, patience: Duration, done: impl Fn(&Value) -> bool) -> Option<Object> {
+pub(super) async fn until(
+    cluster: &Cluster,
+    key: &Key,
+    patience: Duration,
+    done: impl Fn(&Value) -> bool,
+) -> Option<Object> {
     let watched = cluster.watch(&CANARY, scope(key));
     let mut changes = watched.subscribe();
     let wait = async {

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     api::{
         names,
-        objects::{Objects, ObjectExt, Write},
+        objects::{ObjectExt, Objects, Write},
         parse, status,
         time::rfc3339,
     },
@@ -34,7 +34,12 @@ impl Control {
         }
         let leaderless = self.leaderless(&cluster).await?;
         if let (Some(why), Verb::Promote) = (&leaderless, wish.verb) {
-            return Ok(self.seen(&wish.key, Acted::refused(format!("{why}, then call promote again"))).await);
+            return Ok(self
+                .seen(
+                    &wish.key,
+                    Acted::refused(format!("{why}, then call promote again")),
+                )
+                .await);
         }
         let request = Request {
             id: Uuid::new_v4().to_string(),
@@ -48,7 +53,8 @@ impl Control {
         let acted = match cluster.write(&put(&objects, &request), None).await {
             Err(error) => write_failed(&error),
             Ok(_) => {
-                let handled = |c: &Value| c.str_at("/status/handledRequest") == Some(request.id.as_str());
+                let handled =
+                    |c: &Value| c.str_at("/status/handledRequest") == Some(request.id.as_str());
                 match until(&cluster, &wish.key, wish.patience, handled).await {
                     Some(canary) => judged(wish, &status::state(&canary, cluster.clock().now())),
                     None => waiting(wish, leaderless.as_deref(), &state),
@@ -63,36 +69,63 @@ impl Control {
 fn pointless(wish: &Wish, state: &State, objects: &Objects) -> Option<Acted> {
     let phase = state.phase.name();
     if objects.canary["spec"]["suspend"] == Value::Bool(true) {
-        return Some(Acted::refused("the Canary is suspended (spec.suspend), so nothing acts on it; set it to false first"));
+        return Some(Acted::refused(
+            "the Canary is suspended (spec.suspend), so nothing acts on it; set it to false first",
+        ));
     }
     if wish.verb != Verb::Rollback
         && let Some(Ok(other)) = parse::request(&objects.canary)
         && state.handled_request.as_ref() != Some(&other.id)
         && state.run.as_ref().map(|r| &r.id) == other.run.as_ref()
     {
-        return Some(Acted::refused(format!("request {} waits to be acted on; call get_status and try again then", other.id)));
+        return Some(Acted::refused(format!(
+            "request {} waits to be acted on; call get_status and try again then",
+            other.id
+        )));
     }
     match (wish.verb, state.stage) {
         (Verb::Rollback, Stage::Idle) if state.phase == Phase::Failed => {
-            let why = state.run.as_ref().and_then(|r| r.reason.clone()).unwrap_or_default();
-            Some(Acted::already(format!("the run was rolled back already ({why})")))
+            let why = state
+                .run
+                .as_ref()
+                .and_then(|r| r.reason.clone())
+                .unwrap_or_default();
+            Some(Acted::already(format!(
+                "the run was rolled back already ({why})"
+            )))
         }
-        (Verb::Rollback, Stage::Reverting | Stage::Restoring) => Some(Acted::already("the run is being rolled back")),
-        (Verb::Rollback, Stage::Idle | Stage::Bootstrap) => {
-            Some(Acted::refused(format!("there is nothing to roll back: no run is going on (phase {phase})")))
+        (Verb::Rollback, Stage::Reverting | Stage::Restoring) => {
+            Some(Acted::already("the run is being rolled back"))
         }
-        (Verb::Promote, Stage::Copying | Stage::Shifting | Stage::Settling) => Some(Acted::already("the run is being promoted")),
+        (Verb::Rollback, Stage::Idle | Stage::Bootstrap) => Some(Acted::refused(format!(
+            "there is nothing to roll back: no run is going on (phase {phase})"
+        ))),
+        (Verb::Promote, Stage::Copying | Stage::Shifting | Stage::Settling) => {
+            Some(Acted::already("the run is being promoted"))
+        }
         (Verb::Promote, Stage::Idle) if state.phase == Phase::Succeeded => {
             Some(Acted::already("the last run was promoted already"))
         }
-        (Verb::Promote, Stage::Starting | Stage::Analysing) if !wish.skip => Some(Acted::refused(format!(
-            "nothing waits for approval (phase {phase}); the run promotes by itself when its checks pass, or now with skip_analysis"
-        ))),
+        (Verb::Promote, Stage::Starting | Stage::Analysing) if !wish.skip => {
+            Some(Acted::refused(format!(
+                "nothing waits for approval (phase {phase}); the run promotes by itself when its checks pass, or now with skip_analysis"
+            )))
+        }
         (Verb::Promote, Stage::Idle | Stage::Bootstrap | Stage::Reverting | Stage::Restoring) => {
-            Some(Acted::refused(format!("there is nothing to promote (phase {phase})")))
+            Some(Acted::refused(format!(
+                "there is nothing to promote (phase {phase})"
+            )))
         }
         (Verb::Promote, Stage::Starting | Stage::Analysing | Stage::Gated)
-        | (Verb::Rollback, Stage::Starting | Stage::Analysing | Stage::Gated | Stage::Copying | Stage::Shifting | Stage::Settling)
+        | (
+            Verb::Rollback,
+            Stage::Starting
+            | Stage::Analysing
+            | Stage::Gated
+            | Stage::Copying
+            | Stage::Shifting
+            | Stage::Settling,
+        )
         | (Verb::Reset, _) => None,
     }
 }
@@ -111,7 +144,10 @@ fn put(objects: &Objects, request: &Request) -> Write {
         None => {}
     }
     ops.push(json!({"op": "add", "path": path, "value": text}));
-    Write::Patch { from: objects.canary.clone(), ops }
+    Write::Patch {
+        from: objects.canary.clone(),
+        ops,
+    }
 }
 
 /// The engine has acted; on what, the state says.
@@ -122,24 +158,30 @@ fn judged(wish: &Wish, state: &State) -> Acted {
             Acted::applied("the run is being rolled back, traffic first")
         }
         Verb::Rollback if state.phase == Phase::Failed => Acted::applied("the run was rolled back"),
-        Verb::Promote if state.stage.copied() || state.phase == Phase::Succeeded => Acted::applied("the run is being promoted"),
-        Verb::Promote if wish.skip && state.stage == Stage::Starting => {
-            Acted::applied("the run will be promoted without analysis as soon as the canary is ready")
+        Verb::Promote if state.stage.copied() || state.phase == Phase::Succeeded => {
+            Acted::applied("the run is being promoted")
         }
-        Verb::Rollback | Verb::Promote | Verb::Reset => {
-            Acted::refused(format!("the run had gone on before the request came (phase {phase}); call get_status"))
-        }
+        Verb::Promote if wish.skip && state.stage == Stage::Starting => Acted::applied(
+            "the run will be promoted without analysis as soon as the canary is ready",
+        ),
+        Verb::Rollback | Verb::Promote | Verb::Reset => Acted::refused(format!(
+            "the run had gone on before the request came (phase {phase}); call get_status"
+        )),
     }
 }
 
 fn waiting(wish: &Wish, leaderless: Option<&str>, state: &State) -> Acted {
     let waits = wish.patience.as_secs();
     Acted::unconfirmed(match leaderless {
-        Some(why) => format!("the request is left on the Canary and will be acted on when somebody leads: {why}"),
+        Some(why) => format!(
+            "the request is left on the Canary and will be acted on when somebody leads: {why}"
+        ),
         None if state.stage == Stage::Gated => format!(
             "the request is on the Canary but was not acted on within {waits} s: the gate opens when the last analysis has passed and both \
              copies are ready; call get_status"
         ),
-        None => format!("the request is on the Canary but was not acted on within {waits} s; call get_status"),
+        None => format!(
+            "the request is on the Canary but was not acted on within {waits} s; call get_status"
+        ),
     })
 }

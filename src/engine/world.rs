@@ -6,18 +6,30 @@ use tokio::{sync::watch, task::JoinSet};
 
 use super::objects::{Refs, owned};
 use crate::{
+    api::names,
     api::objects::{
-        CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE, Object, ObjectExt, Objects,
-        POD, REPLICA_SET, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
+        CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE, Object,
+        ObjectExt, Objects, POD, REPLICA_SET, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
     },
-    cluster::{Cluster, watch::{Scope, Watched}},
+    cluster::{
+        Cluster,
+        watch::{Scope, Watched},
+    },
 };
 
 /// What is watched in the whole cluster while it is led.
-const BROAD: [Kind; 7] =
-    [CANARY, DEPLOYMENT, SERVICE, VIRTUAL_SERVICE, DESTINATION_RULE, SCALED_OBJECT, METRIC_TEMPLATE];
+const BROAD: [Kind; 8] = [
+    CANARY,
+    DEPLOYMENT,
+    SERVICE,
+    VIRTUAL_SERVICE,
+    DESTINATION_RULE,
+    SCALED_OBJECT,
+    METRIC_TEMPLATE,
+    CONTROLLER_REVISION,
+];
 /// What is watched in a Canary's namespace while it is being worked on.
-const CLOSE: [Kind; 3] = [POD, REPLICA_SET, CONTROLLER_REVISION];
+const CLOSE: [Kind; 2] = [POD, REPLICA_SET];
 
 /// Caches of a led cluster. Cheap to clone.
 #[derive(Clone)]
@@ -40,7 +52,14 @@ impl Caches {
         let watched: Vec<(Kind, Watched)> = kinds
             .iter()
             .map(|kind| {
-                let scope = Scope { namespace: namespace.map(str::to_owned), ..Scope::default() };
+                // Of ControllerRevisions only our pins, not every DaemonSet's history.
+                let (label, value) = names::MANAGED_BY;
+                let labels = (*kind == CONTROLLER_REVISION).then(|| format!("{label}={value}"));
+                let scope = Scope {
+                    namespace: namespace.map(str::to_owned),
+                    labels,
+                    fields: None,
+                };
                 (*kind, cluster.watch(kind, scope))
             })
             .collect();
@@ -52,7 +71,11 @@ impl Caches {
                 }
             });
         }
-        Self { watched, wake, _forward: forward }
+        Self {
+            watched,
+            wake,
+            _forward: forward,
+        }
     }
 
     async fn ready(&self) {
@@ -84,12 +107,17 @@ impl World {
     pub(super) async fn open(cluster: &Cluster, installed: &[(String, Vec<String>)]) -> Self {
         let has = |kind: &Kind| {
             matches!(kind.group, "" | "apps")
-                || installed.iter().any(|(group, versions)| group == kind.group && versions.iter().any(|v| v == kind.version))
+                || installed.iter().any(|(group, versions)| {
+                    group == kind.group && versions.iter().any(|v| v == kind.version)
+                })
         };
         let kinds: Vec<Kind> = BROAD.into_iter().filter(has).collect();
         let broad = Arc::new(Caches::open(cluster, &kinds, None));
         broad.ready().await;
-        Self { cluster: cluster.clone(), broad }
+        Self {
+            cluster: cluster.clone(),
+            broad,
+        }
     }
 
     pub(super) fn cluster(&self) -> &Cluster {
@@ -113,29 +141,44 @@ impl World {
     }
 
     /// All objects of one Canary, never older than our own last write. `None` when the Canary is gone.
-    pub(super) fn snapshot(&self, namespace: &str, name: &str, close: Option<&Caches>) -> Option<Objects> {
+    pub(super) fn snapshot(
+        &self,
+        namespace: &str,
+        name: &str,
+        close: Option<&Caches>,
+    ) -> Option<Objects> {
         let canary = self.broad.of(&CANARY)?.get(namespace, name)?;
         let refs = Refs::of(&canary);
         let uid = canary.uid().to_owned();
         let mut objects = refs.gather(self.cluster.name(), canary, |of| self.broad.find(of));
+        objects.revisions = self
+            .broad
+            .list(&CONTROLLER_REVISION)
+            .into_iter()
+            .filter(|r| owned(r, &uid))
+            .collect();
         if let Some(close) = close {
             let ours = |set: &Object| {
-                [&objects.target, &objects.primary].into_iter().flatten().any(|copy| owned(set, copy.uid()))
+                [&objects.target, &objects.primary]
+                    .into_iter()
+                    .flatten()
+                    .any(|copy| owned(set, copy.uid()))
             };
             let sets: Vec<Object> = close.list(&REPLICA_SET).into_iter().filter(ours).collect();
-            let pods = close.list(&POD).into_iter().filter(|p| sets.iter().any(|s| owned(p, s.uid()))).collect();
+            let pods = close
+                .list(&POD)
+                .into_iter()
+                .filter(|p| sets.iter().any(|s| owned(p, s.uid())))
+                .collect();
             objects.replica_sets = sets;
             objects.pods = pods;
-            objects.revisions =
-                close.list(&CONTROLLER_REVISION).into_iter().filter(|r| owned(r, &uid)).collect();
         }
         Some(objects)
     }
 
-    /// Takes the answer of our own write into the caches at once.
-    pub(super) fn put(&self, close: Option<&Caches>, kind: &Kind, object: Object) {
-        let cache = self.broad.of(kind).or_else(|| close.and_then(|c| c.of(kind)));
-        if let Some(cache) = cache {
+    /// Takes the answer of our own write into the caches at once. All that we write is watched broadly.
+    pub(super) fn put(&self, kind: &Kind, object: Object) {
+        if let Some(cache) = self.broad.of(kind) {
             cache.put(object);
         }
     }

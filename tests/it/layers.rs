@@ -7,13 +7,45 @@ use std::{
 
 /// A room, the rooms that it may import, and words that it must not contain.
 const ROOMS: [(&str, &[&str], &[&str]); 8] = [
-    ("decide", &[], &["kube", "tokio", "async ", "tracing", "SystemTime", "Instant::now", "jiff"]),
+    (
+        "decide",
+        &[],
+        &[
+            "kube",
+            "tokio",
+            "async ",
+            "tracing",
+            "SystemTime",
+            "Instant::now",
+            "jiff",
+        ],
+    ),
     ("api", &["decide"], &["kube::", "tokio", "async "]),
-    ("build", &["decide", "api"], &["kube::", "tokio", "async ", "Result<"]),
-    ("cluster", &["api", "decide::facts", "telemetry"], &["rmcp", "axum::extract::State"]),
-    ("outbound", &["decide", "api", "telemetry"], &["kube::", "rmcp", "axum"]),
-    ("engine", &["decide", "api", "build", "cluster", "outbound", "telemetry"], &["rmcp", "axum", "kube::"]),
-    ("mcp", &["decide", "api", "engine", "telemetry"], &["kube::", "axum"]),
+    (
+        "build",
+        &["decide", "api"],
+        &["kube::", "tokio", "async ", "Result<"],
+    ),
+    (
+        "cluster",
+        &["api", "decide::facts", "telemetry"],
+        &["rmcp", "axum::extract::State"],
+    ),
+    (
+        "outbound",
+        &["decide", "api", "telemetry"],
+        &["kube::", "rmcp", "axum"],
+    ),
+    (
+        "engine",
+        &["decide", "api", "build", "cluster", "outbound", "telemetry"],
+        &["rmcp", "axum", "kube::"],
+    ),
+    (
+        "mcp",
+        &["decide", "api", "engine", "telemetry"],
+        &["kube::", "axum"],
+    ),
     ("http", &["api", "mcp", "engine", "telemetry"], &["kube::"]),
 ];
 
@@ -35,8 +67,14 @@ fn sources(room: &Path) -> Vec<PathBuf> {
 
 /// The code of a file without comments and without its tests.
 fn code(text: &str) -> String {
-    let body = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text);
-    body.lines().filter(|l| !l.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    let body = text
+        .split("#[cfg(test)]\nmod tests {")
+        .next()
+        .unwrap_or(text);
+    body.lines()
+        .filter(|l| !l.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The paths after `crate::`, those of `use crate::{a::b, c}` too.
@@ -66,7 +104,9 @@ fn imports(code: &str) -> Vec<String> {
                 }
             }
         } else {
-            let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(rest.len());
+            let end = rest
+                .find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':'))
+                .unwrap_or(rest.len());
             found.push(rest[..end].to_owned());
         }
     }
@@ -76,7 +116,10 @@ fn imports(code: &str) -> Vec<String> {
 
 fn allowed(import: &str, room: &str, may: &[&str]) -> bool {
     std::iter::once(room).chain(may.iter().copied()).any(|m| {
-        import == m || import.strip_prefix(m).is_some_and(|rest| rest.starts_with("::"))
+        import == m
+            || import
+                .strip_prefix(m)
+                .is_some_and(|rest| rest.starts_with("::"))
     })
 }
 
@@ -87,7 +130,10 @@ fn every_room_imports_only_what_lies_below() {
     for (room, may, banned) in ROOMS {
         let files = sources(&src.join(room));
         assert!(!files.is_empty(), "room {room} has no sources");
-        for file in files.iter().filter(|f| !f.to_string_lossy().contains("tests")) {
+        for file in files
+            .iter()
+            .filter(|f| !f.to_string_lossy().contains("tests"))
+        {
             let code = code(&fs::read_to_string(file).unwrap());
             let name = file.strip_prefix(&src).unwrap().display().to_string();
             for import in imports(&code) {
@@ -108,7 +154,10 @@ fn every_room_imports_only_what_lies_below() {
 #[test]
 fn the_scan_sees_what_it_should() {
     let text = "use crate::{\n    api::objects::{A, B},\n    engine::control,\n};\nfn f() { crate::mcp::x() }\n// crate::http\n";
-    assert_eq!(imports(&code(text)), vec!["api::objects::{A, B}", "engine::control", "mcp::x"]);
+    assert_eq!(
+        imports(&code(text)),
+        vec!["api::objects::{A, B}", "engine::control", "mcp::x"]
+    );
     assert!(allowed("api::objects", "decide", &["api"]));
     assert!(!allowed("apiary", "decide", &["api"]));
     assert!(!allowed("engine::control", "api", &["decide"]));

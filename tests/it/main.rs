@@ -1,12 +1,12 @@
 //! The one integration binary.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod cluster;
 mod config;
+mod embedded_api;
+mod embedded_fleet;
+mod http;
 mod layers;
 mod rollouts;
-mod support;
-mod http;
 mod schemas;
-mod embedded_fleet;
-mod cluster;
-mod embedded_api;
+mod support;

@@ -46,7 +46,11 @@ async fn a_good_image_is_promoted() {
     assert_eq!(begun.outcome, Outcome::Applied, "{}", begun.reason);
     let seen = rig.until_phase(Phase::Succeeded).await;
     let mut expected = climb();
-    expected.extend(sequence(&[("Promoting", 30), ("Finalising", 0), ("Succeeded", 0)]));
+    expected.extend(sequence(&[
+        ("Promoting", 30),
+        ("Finalising", 0),
+        ("Succeeded", 0),
+    ]));
     assert_eq!(seen, expected);
     rig.assert_idle();
     assert_eq!(rig.image_of("mcp-server-primary"), image("1.1.0"));
@@ -62,12 +66,23 @@ async fn errors_are_rolled_back_and_the_primary_is_untouched() {
     rig.until_phase(Phase::Initialized).await;
     rig.start("1.2.0-errors").await;
     let seen = rig.until_phase(Phase::Failed).await;
-    assert_eq!(seen, sequence(&[("Progressing", 0), ("Progressing", 5), ("Progressing", 0), ("Failed", 0)]));
+    assert_eq!(
+        seen,
+        sequence(&[
+            ("Progressing", 0),
+            ("Progressing", 5),
+            ("Progressing", 0),
+            ("Failed", 0)
+        ])
+    );
     rig.assert_idle();
     assert_eq!(rig.image_of("mcp-server-primary"), image("1.0.0"));
     assert_eq!(rig.counts().no_endpoint_503, 0);
     let view = rig.view().await;
-    assert_eq!(view.reason.as_deref(), Some("failed checks threshold reached 3"));
+    assert_eq!(
+        view.reason.as_deref(),
+        Some("failed checks threshold reached 3")
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -114,7 +129,8 @@ async fn a_rollback_goes_traffic_first() {
     let rig = Rig::new();
     rig.until_phase(Phase::Initialized).await;
     rig.start("1.1.0").await;
-    rig.until(|c| c.int_at("/status/canaryWeight") == Some(15)).await;
+    rig.until(|c| c.int_at("/status/canaryWeight") == Some(15))
+        .await;
     let acted = rig.wish(Verb::Rollback, false).await;
     assert_eq!(acted.outcome, Outcome::Applied, "{}", acted.reason);
     assert_eq!(rig.weights(), (100, 0));

@@ -65,17 +65,40 @@ impl Rig {
         let mut options = FleetOptions::new(EPOCH, 1.0, crd::crds());
         options.clusters.retain(|(name, _)| name == "prod-kr");
         let fleet = Fleet::start(options).unwrap();
-        let entries = fleet.members().iter().map(|m| Entry::of(spec(m, leads))).collect();
+        let entries = fleet
+            .members()
+            .iter()
+            .map(|m| Entry::of(spec(m, leads)))
+            .collect();
         let registry = Registry::of(entries);
         let control = Control::new(registry.clone(), Settings::default(), direct());
-        Self { fleet, registry, control, metrics: Metrics::new("test", "istio"), engine: None }
+        Self {
+            fleet,
+            registry,
+            control,
+            metrics: Metrics::new("test", "istio"),
+            engine: None,
+        }
     }
 
     /// Starts an engine under this identity.
     pub(crate) fn start_engine(&mut self, identity: &str) {
-        let clusters: Vec<_> = self.registry.all().iter().map(|e| e.cluster.clone().unwrap()).collect();
-        let settings = Settings { identity: identity.to_owned(), ..Settings::default() };
-        self.engine = Some(Engine::start(&clusters, settings, self.metrics.clone(), direct()));
+        let clusters: Vec<_> = self
+            .registry
+            .all()
+            .iter()
+            .map(|e| e.cluster.clone().unwrap())
+            .collect();
+        let settings = Settings {
+            identity: identity.to_owned(),
+            ..Settings::default()
+        };
+        self.engine = Some(Engine::start(
+            &clusters,
+            settings,
+            self.metrics.clone(),
+            direct(),
+        ));
     }
 
     /// Ends the engine as a crash does: nothing is handed over.
@@ -84,7 +107,11 @@ impl Rig {
     }
 
     pub(crate) fn key(&self) -> Key {
-        Key { cluster: "prod-kr".to_owned(), namespace: NAMESPACE.to_owned(), name: NAME.to_owned() }
+        Key {
+            cluster: "prod-kr".to_owned(),
+            namespace: NAMESPACE.to_owned(),
+            name: NAME.to_owned(),
+        }
     }
 
     pub(crate) fn member(&self) -> &Member {
@@ -110,7 +137,10 @@ impl Rig {
     /// Changes an object as kubectl would.
     pub(crate) fn edit(&self, kind: &Kind, name: &str, change: impl FnOnce(&mut Value)) {
         let store = self.member().server.store();
-        store.modify(kind, NAMESPACE, name, "kubectl-edit", change).unwrap().unwrap();
+        store
+            .modify(kind, NAMESPACE, name, "kubectl-edit", change)
+            .unwrap()
+            .unwrap();
     }
 
     /// Sets the target's image as `kubectl set image` does.
@@ -144,7 +174,12 @@ impl Rig {
     }
 
     pub(crate) async fn view(&self) -> RolloutView {
-        self.control.view(&self.key()).await.unwrap().as_ref().clone()
+        self.control
+            .view(&self.key())
+            .await
+            .unwrap()
+            .as_ref()
+            .clone()
     }
 
     /// Waits until the Canary is as `wanted` says; every status on the way, as (phase, weight), without repeats.
@@ -156,7 +191,10 @@ impl Rig {
         loop {
             let canary = self.canary();
             let at = (
-                canary.str_at("/status/phase").unwrap_or_default().to_owned(),
+                canary
+                    .str_at("/status/phase")
+                    .unwrap_or_default()
+                    .to_owned(),
                 canary.int_at("/status/canaryWeight").unwrap_or(0),
             );
             if seen.last() != Some(&at) {
@@ -165,13 +203,17 @@ impl Rig {
             if wanted(&canary) {
                 return seen;
             }
-            assert!(self.now() < limit, "not reached within three virtual hours; seen: {seen:?}; {canary:#}");
+            assert!(
+                self.now() < limit,
+                "not reached within three virtual hours; seen: {seen:?}; {canary:#}"
+            );
             changes.changed().await.unwrap();
         }
     }
 
     pub(crate) async fn until_phase(&self, phase: Phase) -> Vec<(String, i64)> {
-        self.until(|c| c.str_at("/status/phase") == Some(phase.name())).await
+        self.until(|c| c.str_at("/status/phase") == Some(phase.name()))
+            .await
     }
 
     /// Lets the cluster's clock go on.
@@ -182,11 +224,17 @@ impl Rig {
     /// The image that a Deployment runs.
     pub(crate) fn image_of(&self, name: &str) -> String {
         let deployment = self.object(&DEPLOYMENT, name).unwrap();
-        deployment.str_at("/spec/template/spec/containers/0/image").unwrap().to_owned()
+        deployment
+            .str_at("/spec/template/spec/containers/0/image")
+            .unwrap()
+            .to_owned()
     }
 
     pub(crate) fn replicas_of(&self, name: &str) -> i64 {
-        self.object(&DEPLOYMENT, name).unwrap().int_at("/spec/replicas").unwrap()
+        self.object(&DEPLOYMENT, name)
+            .unwrap()
+            .int_at("/spec/replicas")
+            .unwrap()
     }
 
     /// Weights of the stored route: (primary, canary).
@@ -194,7 +242,10 @@ impl Rig {
         let route = self.object(&VIRTUAL_SERVICE, NAME).unwrap();
         let of = |host: &str| {
             let routes = route.array_at("/spec/http/0/route");
-            routes.iter().find(|r| r.str_at("/destination/host") == Some(host)).map_or(0, |r| r.int_at("/weight").unwrap())
+            routes
+                .iter()
+                .find(|r| r.str_at("/destination/host") == Some(host))
+                .map_or(0, |r| r.int_at("/weight").unwrap())
         };
         (of("mcp-server-primary"), of("mcp-server-canary"))
     }
@@ -204,8 +255,18 @@ impl Rig {
         assert_eq!(self.weights(), (100, 0));
         assert_eq!(self.replicas_of(NAME), 0);
         let paused = "autoscaling.keda.sh/paused-replicas";
-        assert_eq!(self.object(&SCALED_OBJECT, NAME).unwrap().annotation(paused), Some("0"));
-        assert_eq!(self.object(&SCALED_OBJECT, "mcp-server-primary").unwrap().annotation(paused), None);
+        assert_eq!(
+            self.object(&SCALED_OBJECT, NAME)
+                .unwrap()
+                .annotation(paused),
+            Some("0")
+        );
+        assert_eq!(
+            self.object(&SCALED_OBJECT, "mcp-server-primary")
+                .unwrap()
+                .annotation(paused),
+            None
+        );
     }
 }
 

@@ -14,11 +14,7 @@ use super::fixture::{Era, Server, options, serve};
 /// The product without a cluster.
 async fn product() -> Server {
     let Options { metrics, .. } = options();
-    let handler = McpServer::new(
-        no_clusters(),
-        metrics.clone(),
-        CancellationToken::new(),
-    );
+    let handler = McpServer::new(no_clusters(), metrics.clone(), CancellationToken::new());
     let options = Options {
         metrics,
         ..options()
