@@ -8,6 +8,7 @@ mod objects;
 mod rollout;
 mod rows;
 mod start;
+mod status;
 mod tell;
 mod verify;
 mod wish;

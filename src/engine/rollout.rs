@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     Shared, act, ask,
@@ -17,16 +17,16 @@ use crate::{
         status,
     },
     build,
-    cluster::{Cluster, Error, ErrorKind, lease::Held},
+    cluster::{Clock, Cluster, Error, ErrorKind, lease::Held},
     decide::{
         self, Act, Step, Wait,
         effect::Tell,
-        facts::{Analysis, Answers, Moment, Question},
+        facts::{Analysis, Answers, Question},
         plan::Plan,
         rules,
-        state::{Phase, Stage, State},
+        state::{Stage, State},
     },
-    telemetry::{Finished, Target},
+    telemetry::Target,
 };
 
 /// Consecutive steps without rest after which a tick gives way; the machine needs far fewer.
@@ -75,7 +75,8 @@ impl Ctx {
         Ok(())
     }
 
-    fn take(&self, object: Object) {
+    /// Takes the answer of our own write into the caches.
+    pub(super) fn take(&self, object: Object) {
         if let Some(kind) = act::kind_of(&object) {
             self.world.put(&kind, object);
         }
@@ -84,13 +85,15 @@ impl Ctx {
 
 /// The task of one Canary. It sleeps while nothing changes.
 pub(super) struct Rollout {
-    ctx: Ctx,
-    teller: Teller,
-    said: Said,
+    pub(super) ctx: Ctx,
+    pub(super) teller: Teller,
+    pub(super) said: Said,
     /// The last spec that could be carried out: a run goes on by it when the spec is broken meanwhile.
     plan: Option<Plan>,
     /// Why the spec cannot be carried out as it stands.
-    refusals: Vec<Refusal>,
+    pub(super) refusals: Vec<Refusal>,
+    /// What the metrics show of this Canary.
+    pub(super) shown: Option<Target>,
     /// resourceVersions of everything at the last tick.
     fingerprint: u64,
 }
@@ -118,6 +121,7 @@ impl Rollout {
             said: Said::default(),
             plan: None,
             refusals: Vec::new(),
+            shown: None,
             fingerprint: 0,
         }
     }
@@ -128,33 +132,29 @@ impl Rollout {
         let mut retry = RETRY;
         loop {
             broad.mark_unchanged();
-            let wait = match self.tick().await {
+            let began = Instant::now();
+            let done = self.tick().await;
+            if let Some(target) = &self.shown {
+                self.ctx.shared.metrics.tick(target, began.elapsed());
+            }
+            match done {
                 Ok(Some(wait)) => {
                     retry = RETRY;
-                    wait
+                    let timer = until(self.ctx.cluster().clock().clone(), wait);
+                    self.sleep(&mut broad, timer).await;
                 }
                 Ok(None) => return,
                 Err(error) => {
                     self.log(&error);
-                    self.pause(&mut broad, retry).await;
+                    self.sleep(&mut broad, tokio::time::sleep(retry)).await;
                     retry = (retry * 2).min(LONGEST_RETRY);
-                    continue;
                 }
-            };
-            self.sleep(&mut broad, wait).await;
+            }
         }
     }
 
-    /// Sleeps until the wait is over or an object of this Canary has changed.
-    async fn sleep(&mut self, broad: &mut watch::Receiver<u64>, wait: Wait) {
-        let clock = self.ctx.cluster().clock().clone();
-        let timer = async move {
-            match wait {
-                Wait::Again => {}
-                Wait::Until(at) => clock.sleep_until(at).await,
-                Wait::Change => std::future::pending().await,
-            }
-        };
+    /// Sleeps until the timer ends or an object of this Canary has changed.
+    async fn sleep(&mut self, broad: &mut watch::Receiver<u64>, timer: impl Future<Output = ()>) {
         tokio::pin!(timer);
         let mut close = self.ctx.close.as_ref().map(Caches::subscribe);
         loop {
@@ -202,13 +202,6 @@ impl Rollout {
         }
     }
 
-    async fn pause(&mut self, broad: &mut watch::Receiver<u64>, retry: Duration) {
-        tokio::select! {
-            () = tokio::time::sleep(retry) => {}
-            _ = broad.changed() => {}
-        }
-    }
-
     /// Something of this Canary is no longer what the last tick saw.
     fn changed(&mut self) -> bool {
         let now = fingerprint(self.ctx.snapshot().as_ref());
@@ -251,8 +244,9 @@ impl Rollout {
                 return Ok(Some(self.freeze(&objects, &broken)));
             }
             let wait = act.wait;
-            self.carry_out(&plan, &state, &objects, act).await?;
+            let recorded = self.carry_out(&plan, &state, &objects, act).await?;
             match wait {
+                _ if !recorded => {}
                 Wait::Again => {}
                 // A run is looked at once an interval whatever happens, so that its age is never stale.
                 Wait::Change if state.phase.running() => {
@@ -306,14 +300,15 @@ impl Rollout {
         }
     }
 
-    /// Effects, then one status write if anything is to be recorded, then the tells.
+    /// Effects, then one status write if anything is to be recorded, then the tells. False when it could not be recorded, because it
+    /// was decided on a status that is no longer there.
     async fn carry_out(
         &mut self,
         plan: &Plan,
         state: &State,
         objects: &Objects,
         act: Act,
-    ) -> Result<(), Error> {
+    ) -> Result<bool, Error> {
         let Act {
             effects,
             next,
@@ -329,90 +324,15 @@ impl Rollout {
             }
             act::apply_all(&self.ctx, plan, state, &effects).await?;
         }
-        let news = next != *state;
-        if news {
-            self.record(&next).await?;
-            self.measure(state, &next, plan);
+        if next != *state && !self.record(objects, &next).await? {
+            return Ok(false);
         }
+        self.show(&next, plan);
+        self.count(state, &next);
         for tell in tell {
             self.tell(&objects.canary, tell);
         }
-        Ok(())
-    }
-
-    /// The one status write of a tick.
-    async fn record(&self, next: &State) -> Result<(), Error> {
-        let Some(objects) = self.ctx.snapshot() else {
-            return Ok(());
-        };
-        let now = self.ctx.cluster().clock().now();
-        let mut canary = objects.canary.as_ref().clone();
-        canary["status"] = status::status(next, &self.extra(&objects, now));
-        let written = self
-            .ctx
-            .cluster()
-            .put_status(&canary, &self.ctx.held)
-            .await?;
-        self.ctx.take(written);
-        Ok(())
-    }
-
-    fn extra<'a>(&'a self, objects: &'a Objects, now: Moment) -> status::Extra<'a> {
-        status::Extra {
-            canary: &objects.canary,
-            now,
-            kind: "Deployment",
-            refusals: &self.refusals,
-        }
-    }
-
-    /// Metrics of a status that was written.
-    fn measure(&self, state: &State, next: &State, plan: &Plan) {
-        let metrics = &self.ctx.shared.metrics;
-        let target = self.target(plan);
-        metrics.status(&target, next.phase);
-        metrics.canary_weight(&target, next.weight);
-        for check in &next.evidence.checks {
-            if let Some(value) = check.value {
-                metrics.analysis(&target, &check.name, value);
-            }
-        }
-        if state.phase != next.phase && matches!(next.phase, Phase::Succeeded | Phase::Failed) {
-            let skipped = next.run.as_ref().is_some_and(|r| r.skip.is_some());
-            metrics.finished(
-                &target,
-                Finished {
-                    success: next.phase == Phase::Succeeded,
-                    skipped,
-                },
-            );
-        }
-        let began = next
-            .run
-            .as_ref()
-            .filter(|_| next.phase.running())
-            .map(|r| r.started_at);
-        let now = self.ctx.cluster().clock().now();
-        metrics.run_age(&target, began.map(|at| now.since(at) / 1000));
-    }
-
-    fn target(&self, plan: &Plan) -> Target {
-        Target {
-            name: plan.target.clone(),
-            namespace: plan.namespace.clone(),
-            cluster: self.ctx.cluster().name().to_owned(),
-        }
-    }
-
-    fn tell(&mut self, canary: &Object, tell: Tell) {
-        self.teller.send(self.ctx.cluster().name(), canary, tell);
-    }
-
-    /// Says something that is so for a while, once.
-    fn tell_once(&mut self, canary: &Object, message: String) {
-        if self.said.is_new(&message) {
-            self.tell(canary, Tell::warning(message));
-        }
+        Ok(true)
     }
 
     /// A decision that breaks a rule is not carried out: the rollout stays as it is until something changes.
@@ -478,34 +398,13 @@ impl Rollout {
             .or(parsed.ok())
             .filter(|_| state.phase.running()))
     }
+}
 
-    /// Writes condition `Accepted` when it is not what is told already.
-    async fn refuse(&mut self, objects: &Objects) -> Result<(), Error> {
-        let told = if self.refusals.is_empty() {
-            !status::refusal_stands(&objects.canary)
-        } else {
-            status::refusal_told(&objects.canary)
-        };
-        if told {
-            return Ok(());
-        }
-        let now = self.ctx.cluster().clock().now();
-        let mut canary = objects.canary.as_ref().clone();
-        canary["status"] = status::refused(&self.extra(objects, now));
-        let written = self
-            .ctx
-            .cluster()
-            .put_status(&canary, &self.ctx.held)
-            .await?;
-        self.ctx.take(written);
-        if !self.refusals.is_empty() {
-            let said: Vec<String> = self.refusals.iter().map(ToString::to_string).collect();
-            self.tell(
-                &objects.canary,
-                Tell::warning(format!("Refused: {}", said.join("; "))),
-            );
-        }
-        Ok(())
+async fn until(clock: Clock, wait: Wait) {
+    match wait {
+        Wait::Again => {}
+        Wait::Until(at) => clock.sleep_until(at).await,
+        Wait::Change => std::future::pending().await,
     }
 }
 

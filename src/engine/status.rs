@@ -1,0 +1,143 @@
+//! State -> status: once, last; then what is measured and told of it.
+
+use super::rollout::Rollout;
+use crate::{
+    api::{
+        objects::{Object, Objects},
+        status,
+    },
+    cluster::Error,
+    decide::{
+        effect::Tell,
+        facts::Moment,
+        plan::Plan,
+        state::{Phase, State},
+    },
+    telemetry::{Finished, Target},
+};
+
+impl Rollout {
+    /// The one status write of a tick. False when the status is no longer the one that was decided on: somebody else has written it
+    /// meanwhile, and what they say is not overwritten but decided on.
+    pub(super) async fn record(&self, decided_on: &Objects, next: &State) -> Result<bool, Error> {
+        let Some(objects) = self.ctx.snapshot() else {
+            return Ok(false);
+        };
+        if objects.canary["status"] != decided_on.canary["status"] {
+            return Ok(false);
+        }
+        let now = self.ctx.cluster().clock().now();
+        let status = status::status(next, &self.extra(&objects, now));
+        self.put(&objects, status).await?;
+        Ok(true)
+    }
+
+    /// Writes condition `Accepted` when it is not what is told already.
+    pub(super) async fn refuse(&mut self, objects: &Objects) -> Result<(), Error> {
+        let told = if self.refusals.is_empty() {
+            !status::refusal_stands(&objects.canary)
+        } else {
+            status::refusal_told(&objects.canary)
+        };
+        if told {
+            return Ok(());
+        }
+        let now = self.ctx.cluster().clock().now();
+        let status = status::refused(&self.extra(objects, now));
+        self.put(objects, status).await?;
+        if !self.refusals.is_empty() {
+            let said: Vec<String> = self.refusals.iter().map(ToString::to_string).collect();
+            self.tell(
+                &objects.canary,
+                Tell::warning(format!("Refused: {}", said.join("; "))),
+            );
+        }
+        Ok(())
+    }
+
+    async fn put(&self, objects: &Objects, status: serde_json::Value) -> Result<(), Error> {
+        let mut canary = objects.canary.as_ref().clone();
+        canary["status"] = status;
+        let written = self
+            .ctx
+            .cluster()
+            .put_status(&canary, self.ctx.held())
+            .await?;
+        self.ctx.take(written);
+        Ok(())
+    }
+
+    fn extra<'a>(&'a self, objects: &'a Objects, now: Moment) -> status::Extra<'a> {
+        status::Extra {
+            canary: &objects.canary,
+            now,
+            kind: "Deployment",
+            refusals: &self.refusals,
+        }
+    }
+
+    /// Shows what is recorded, which a process that has just taken over shows too.
+    pub(super) fn show(&mut self, state: &State, plan: &Plan) {
+        let target = Target {
+            name: plan.target.clone(),
+            namespace: plan.namespace.clone(),
+            cluster: self.ctx.cluster().name().to_owned(),
+        };
+        let metrics = &self.ctx.shared.metrics;
+        metrics.status(&target, state.phase);
+        metrics.canary_weight(&target, state.weight);
+        for check in &state.evidence.checks {
+            if let Some(value) = check.value {
+                metrics.analysis(&target, &check.name, value);
+            }
+        }
+        let began = state
+            .run
+            .as_ref()
+            .filter(|_| state.phase.running())
+            .map(|r| r.started_at);
+        let now = self.ctx.cluster().clock().now();
+        metrics.run_age(&target, began.map(|at| now.since(at) / 1000));
+        if self.shown.as_ref() != Some(&target) {
+            self.forget();
+            self.shown = Some(target);
+        }
+    }
+
+    /// Counts a run that has ended.
+    pub(super) fn count(&self, state: &State, next: &State) {
+        let ended =
+            state.phase != next.phase && matches!(next.phase, Phase::Succeeded | Phase::Failed);
+        if let (Some(target), true) = (&self.shown, ended) {
+            let end = Finished {
+                success: next.phase == Phase::Succeeded,
+                skipped: next.run.as_ref().is_some_and(|r| r.skip.is_some()),
+            };
+            self.ctx.shared.metrics.finished(target, end);
+        }
+    }
+
+    pub(super) fn forget(&mut self) {
+        if let Some(target) = self.shown.take() {
+            self.ctx.shared.metrics.forget(&target);
+        }
+    }
+
+    pub(super) fn tell(&mut self, canary: &Object, tell: Tell) {
+        self.teller.send(self.ctx.cluster().name(), canary, tell);
+    }
+
+    /// Says something that is so for a while, once.
+    pub(super) fn tell_once(&mut self, canary: &Object, message: String) {
+        if self.said.is_new(&message) {
+            self.tell(canary, Tell::warning(message));
+        }
+    }
+}
+
+/// The Canary is gone, or this process no longer leads: what it showed is not true for ever.
+impl Drop for Rollout {
+    fn drop(&mut self) {
+        self.forget();
+    }
+}
