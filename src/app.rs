@@ -151,7 +151,7 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         metrics.clone(),
         draining.clone(),
     );
-    let options = http::Options::new(allowed_host, Arc::new(|| Ok(())), metrics);
+    let options = http::Options::new(allowed_host, ready(&draining), metrics);
     let address = listener.local_addr().map_err(Fatal::Serve)?;
     print!("{}", welcome(address, fleet.as_ref()));
     let ends = {
@@ -168,6 +168,17 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
     }
     stop.cancel();
     result.map_err(Fatal::Serve)
+}
+
+/// Ready until asked to stop: what is unreachable is a row of an answer, not a reason to get no calls.
+fn ready(draining: &CancellationToken) -> http::Ready {
+    let draining = draining.clone();
+    Arc::new(move || {
+        if draining.is_cancelled() {
+            return Err("this process is about to stop".to_owned());
+        }
+        Ok(())
+    })
 }
 
 async fn cluster(config: config::Fleet) -> Result<(), Fatal> {

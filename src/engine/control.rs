@@ -366,10 +366,7 @@ impl Control {
             Err(_) => return Err(named(format!("no answer within {PATIENCE:?}"))),
         };
         let now = cluster.clock().now();
-        Ok(objects
-            .iter()
-            .map(|o| view::row(o, now, &self.shared.settings.parse))
-            .collect())
+        Ok(objects.iter().map(|o| view::row(o, now)).collect())
     }
 }
 

@@ -129,10 +129,11 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
         tokio::time::sleep(LOOK_AGAIN).await;
     };
     let world = World::open(cluster, &installed).await;
-    let teller = Teller::start(cluster.clone());
+    let teller = Teller::start(cluster.clone(), held.clone());
     let mut tasks = JoinSet::new();
     let mut driven: BTreeMap<(String, String, String), AbortHandle> = BTreeMap::new();
     let mut changes = world.subscribe();
+    let mut counts = Counts::of(shared, cluster);
     loop {
         changes.mark_unchanged();
         let canaries = world.canaries();
@@ -156,7 +157,7 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
                 tasks.spawn(rollout.run())
             });
         }
-        tell_counts(shared, cluster, &canaries);
+        counts.tell(&canaries);
         tokio::select! {
             news = changes.changed() => if news.is_err() { return },
             // A task ends only when its Canary is gone, or by a panic; either way the list is looked at again.
@@ -177,12 +178,41 @@ fn key(canary: &Object) -> (String, String, String) {
     )
 }
 
-fn tell_counts(shared: &Shared, cluster: &Cluster, canaries: &[Object]) {
-    let mut counts: BTreeMap<&str, i64> = BTreeMap::new();
-    for canary in canaries {
-        *counts.entry(canary.namespace()).or_default() += 1;
+/// How many Canaries each namespace has, for the metrics; none once the cluster is no longer led.
+struct Counts {
+    shared: Arc<Shared>,
+    cluster: String,
+    shown: BTreeMap<String, i64>,
+}
+
+impl Counts {
+    fn of(shared: &Arc<Shared>, cluster: &Cluster) -> Self {
+        Self {
+            shared: shared.clone(),
+            cluster: cluster.name().to_owned(),
+            shown: BTreeMap::new(),
+        }
     }
-    for (namespace, count) in counts {
-        shared.metrics.canaries(cluster.name(), namespace, count);
+
+    fn tell(&mut self, canaries: &[Object]) {
+        self.shown.values_mut().for_each(|count| *count = 0);
+        for canary in canaries {
+            *self.shown.entry(canary.namespace().to_owned()).or_default() += 1;
+        }
+        self.show();
+    }
+
+    fn show(&self) {
+        for (namespace, count) in &self.shown {
+            self.shared
+                .metrics
+                .canaries(&self.cluster, namespace, *count);
+        }
+    }
+}
+
+impl Drop for Counts {
+    fn drop(&mut self) {
+        self.tell(&[]);
     }
 }

@@ -17,6 +17,8 @@ use crate::{
 
 /// Longest that one cluster may take.
 const PATIENCE: Duration = Duration::from_millis(1_500);
+/// Longest that its Prometheus may take, so that there is time left for the rest.
+const PROMETHEUS_PATIENCE: Duration = Duration::from_millis(800);
 /// Kubernetes 1.x below this is not supported.
 const OLDEST_MINOR: u32 = 23;
 /// API groups worth naming, and how.
@@ -64,7 +66,7 @@ async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
         cluster.installed(),
         cluster.lease_view(&inner.settings.lease_namespace, LEASE),
         cluster.get(&crd),
-        ask::online(cluster, &inner.settings, &inner.direct),
+        online(inner, cluster),
     );
     match version {
         Ok(version) => {
@@ -111,6 +113,14 @@ async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
             row.name
         ));
     }
+}
+
+/// Whether Prometheus answers; a slow one must not make the cluster look unreachable.
+async fn online(inner: &Inner, cluster: &Cluster) -> Result<(), String> {
+    let asked = ask::online(cluster, &inner.settings, &inner.direct);
+    tokio::time::timeout(PROMETHEUS_PATIENCE, asked)
+        .await
+        .unwrap_or_else(|_| Err(format!("no answer within {PROMETHEUS_PATIENCE:?}")))
 }
 
 async fn count(cluster: &Cluster, row: &mut ClusterRow) {

@@ -3,11 +3,11 @@
 use std::collections::VecDeque;
 
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
     api::objects::{Object, ObjectExt},
-    cluster::Cluster,
+    cluster::{Cluster, lease::Held},
     decide::effect::Tell,
 };
 
@@ -25,11 +25,14 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    /// Starts the task that sends; it ends with the last clone.
-    pub(super) fn start(cluster: Cluster) -> Self {
+    /// Starts the task that sends while the Lease is held; it ends with the last clone.
+    pub(super) fn start(cluster: Cluster, held: Held) -> Self {
         let (queue, mut waiting) = mpsc::channel::<(Object, Tell)>(QUEUE);
         tokio::spawn(async move {
             while let Some((canary, tell)) = waiting.recv().await {
+                if held.check().is_err() {
+                    return;
+                }
                 if let Err(error) = cluster
                     .event(&canary, tell.warning, REASON, &tell.message)
                     .await
@@ -65,7 +68,8 @@ impl Teller {
                 tell.message
             );
         }
-        if self.queue.try_send((canary.clone(), tell)).is_err() {
+        // Closed: the Lease is lost, and whoever holds it now tells what happens from here on.
+        if let Err(TrySendError::Full(_)) = self.queue.try_send((canary.clone(), tell)) {
             tracing::warn!(
                 cluster,
                 canary.namespace = namespace,

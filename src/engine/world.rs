@@ -78,9 +78,15 @@ impl Caches {
         }
     }
 
+    /// Waits for the first lists. What cannot be listed is waited for as well, since nothing can be decided without it, and is told.
     async fn ready(&self) {
         for (_, cache) in &self.watched {
-            cache.ready().await;
+            if let Err(why) = cache.settled().await {
+                tracing::warn!(
+                    "nothing is driven until this works: {why}; allow get, list and watch of it"
+                );
+                cache.ready().await;
+            }
         }
     }
 

@@ -79,9 +79,9 @@ pub fn view(objects: &Objects, now: Moment, settings: &Settings) -> RolloutView 
     }
 }
 
-/// One row of the table of rollouts. The settings are those of [`view`]; a row shows nothing that depends on them yet.
+/// One row of the table of rollouts.
 #[must_use]
-pub fn row(objects: &Objects, now: Moment, _settings: &Settings) -> RolloutRow {
+pub fn row(objects: &Objects, now: Moment) -> RolloutRow {
     let canary = &*objects.canary;
     let state = status::state(canary, now);
     let Pair { live, canary: next } = images(objects);

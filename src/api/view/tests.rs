@@ -259,7 +259,7 @@ fn pods_that_do_not_come_up_are_told() {
 
 #[test]
 fn the_table_has_a_row_for_each_and_a_refused_canary_says_why() {
-    let row = row(&third_step(), NOON, &Settings::default());
+    let row = row(&third_step(), NOON);
     assert_eq!(
         serde_json::to_value(row).unwrap(),
         json!({"cluster": "prod-kr", "namespace": "ai-platform", "name": "mcp-server", "phase": "Progressing", "weight": 15,
