@@ -188,7 +188,7 @@ pub struct Objects {
     pub replica_sets: Vec<Object>,
     /// `MetricTemplates` that the checks name, by (namespace, name).
     pub templates: BTreeMap<(String, String), Object>,
-    /// Recent events of the Canary, newest last; only for views.
+    /// Events of the Canary in any order; only for views.
     pub events: Vec<Object>,
     /// Holder of the cluster's fresh Lease; only for views.
     pub led_by: Option<String>,

@@ -24,6 +24,8 @@ use crate::{
 pub(super) const LEASE: &str = "canary-mcp";
 /// Longest that one cluster may hold up an answer over many.
 const PATIENCE: Duration = Duration::from_millis(1_500);
+/// How often the pods are looked at that a followed rollout waits for.
+const LOOK_AT_PODS: Duration = Duration::from_secs(3);
 
 /// Names one Canary of one cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -103,8 +105,8 @@ pub struct Follow {
 }
 
 impl Follow {
-    /// The next state of the rollout: at once the first time, then whenever anything that the view shows has changed. `None` when the
-    /// Canary is gone or the watch has ended for good.
+    /// The next state of the rollout: at once the first time, then whenever the Canary has changed, and now and then while it waits for
+    /// pods. `None` when the Canary is gone or the watch has ended for good.
     pub async fn next(&mut self) -> Option<Arc<RolloutView>> {
         loop {
             if self.receiver.changed().await.is_err() {
@@ -244,27 +246,39 @@ impl Control {
     /// As [`Control::view`].
     pub async fn follow(&self, key: &Key) -> Result<Follow, ControlError> {
         let cluster = self.cluster(&key.cluster)?;
-        let first = self
-            .read(&cluster, key)
-            .await
-            .map(|objects| self.show(&cluster, &objects))?;
+        let first = self.read(&cluster, key).await?;
         let (sender, receiver) = tokio::sync::watch::channel(None);
         let (control, key) = (self.clone(), key.clone());
         let task = tokio::spawn(async move {
             let watched = cluster.watch(&CANARY, scope(&key));
             let mut changes = watched.subscribe();
             watched.ready().await;
-            let mut last = Some(first);
+            let mut last = control.show(&cluster, &first);
+            let mut known = Some(first.canary.resource_version().to_owned());
             loop {
                 changes.mark_unchanged();
-                if watched.get(&key.namespace, &key.name).is_none() {
+                let Some(canary) = watched.get(&key.namespace, &key.name) else {
+                    return;
+                };
+                let pods = objects::waits_for_pods(&canary);
+                if known.take().as_deref() != Some(canary.resource_version())
+                    && let Ok(objects) = control.around(&cluster, canary).await
+                {
+                    last = control.show(&cluster, &objects);
+                }
+                if sender.send(Some(last.clone())).is_err() {
                     return;
                 }
-                if let Ok(objects) = control.read(&cluster, &key).await {
-                    last = Some(control.show(&cluster, &objects));
-                }
-                if sender.send(last.clone()).is_err() || changes.changed().await.is_err() {
-                    return;
+                // Pods are not watched for the length of a call, only looked at now and then.
+                let look = async {
+                    match pods {
+                        true => tokio::time::sleep(LOOK_AT_PODS).await,
+                        false => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    changed = changes.changed() => if changed.is_err() { return },
+                    () = look => {}
                 }
             }
         });
@@ -288,21 +302,24 @@ impl Control {
         })
     }
 
-    /// The Canary with everything around it, its events and who leads.
+    /// The Canary with what is shown of it, its events and who leads.
     pub(super) async fn read(&self, cluster: &Cluster, key: &Key) -> Result<Objects, ControlError> {
-        let fields = format!("regarding.kind=Canary,regarding.name={}", key.name);
+        let canary = objects::canary(cluster, &key.namespace, &key.name).await;
+        match canary.map_err(|e| unreachable(&e))? {
+            Some(canary) => self.around(cluster, canary).await,
+            None => Err(self.no_canary(cluster, key).await),
+        }
+    }
+
+    async fn around(&self, cluster: &Cluster, canary: Object) -> Result<Objects, ControlError> {
+        let namespace = canary.namespace().to_owned();
+        let fields = format!("regarding.kind=Canary,regarding.name={}", canary.name());
         let (objects, events, lease) = futures::join!(
-            objects::read(cluster, &key.namespace, &key.name).boxed(),
-            cluster
-                .list(&EVENT, Some(&key.namespace), None, Some(&fields))
-                .boxed(),
-            cluster
-                .lease_view(&self.shared.settings.lease_namespace, LEASE)
-                .boxed(),
+            objects::read_shown(cluster, canary).boxed(),
+            cluster.list(&EVENT, Some(&namespace), None, Some(&fields)),
+            cluster.lease_view(&self.shared.settings.lease_namespace, LEASE),
         );
-        let Some(mut objects) = objects.map_err(|e| unreachable(&e))? else {
-            return Err(self.no_canary(cluster, key).await);
-        };
+        let mut objects = objects.map_err(|e| unreachable(&e))?;
         // Events and the Lease only add to the picture; without the right to read them the rest is still true.
         objects.events = events.unwrap_or_default();
         objects.led_by = lease
@@ -355,7 +372,7 @@ impl Control {
             let around = canaries
                 .into_iter()
                 .filter(wanted)
-                .map(|c| objects::read_around(cluster, c));
+                .map(|c| objects::read_copies(cluster, c));
             join_all(around)
                 .await
                 .into_iter()

@@ -3,11 +3,15 @@
 use futures::future::join_all;
 
 use crate::{
-    api::objects::{
-        CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE, Object,
-        ObjectExt, Objects, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
+    api::{
+        objects::{
+            CANARY, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE, Object, ObjectExt,
+            Objects, POD, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
+        },
+        status,
     },
     cluster::{Cluster, Error},
+    decide::{facts::Moment, state::Stage},
 };
 
 /// The label that the Deployment controller puts on a `ReplicaSet`'s pods.
@@ -98,18 +102,22 @@ impl Refs {
         }
     }
 
+    /// Both workloads.
+    fn copies(&self) -> Vec<Ref> {
+        vec![self.target.clone(), self.primary.clone()]
+    }
+
     /// Every name, for reading them one by one.
     fn all(&self) -> Vec<Ref> {
-        let mut all = vec![
-            self.target.clone(),
-            self.primary.clone(),
+        let mut all = self.copies();
+        all.extend([
             self.apex.clone(),
             self.primary_service.clone(),
             self.canary_service.clone(),
             self.virtual_service.clone(),
             self.primary_rule.clone(),
             self.canary_rule.clone(),
-        ];
+        ]);
         all.extend(self.scaler.clone());
         all.extend(self.primary_scaler.clone());
         all.extend(self.templates.iter().cloned());
@@ -117,46 +125,101 @@ impl Refs {
     }
 }
 
-/// Reads a Canary and everything that belongs to it, all at once. `None` when there is no such Canary.
+/// Reads a Canary and every object that its spec names, all at once. `None` when there is no such Canary.
 pub(super) async fn read(
     cluster: &Cluster,
     namespace: &str,
     name: &str,
 ) -> Result<Option<Objects>, Error> {
+    let Some(canary) = canary(cluster, namespace, name).await? else {
+        return Ok(None);
+    };
+    let all = Refs::of(&canary).all();
+    read_these(cluster, canary, &all).await.map(Some)
+}
+
+/// The Canary alone.
+pub(super) async fn canary(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Object>, Error> {
     let of = Ref {
         kind: CANARY,
         namespace: namespace.to_owned(),
         name: name.to_owned(),
     };
-    let Some(canary) = cluster.get(&of).await? else {
-        return Ok(None);
-    };
-    Box::pin(read_around(cluster, canary)).await.map(Some)
+    cluster.get(&of).await
 }
 
-/// Reads everything that belongs to a Canary.
-pub(super) async fn read_around(cluster: &Cluster, canary: Object) -> Result<Objects, Error> {
+/// Reads both workloads of a Canary: what a row of the table shows.
+pub(super) async fn read_copies(cluster: &Cluster, canary: Object) -> Result<Objects, Error> {
+    let copies = Refs::of(&canary).copies();
+    read_these(cluster, canary, &copies).await
+}
+
+/// Reads both workloads of a Canary, their autoscalers, and their pods while it waits for those: what a view shows.
+pub(super) async fn read_shown(cluster: &Cluster, canary: Object) -> Result<Objects, Error> {
     let refs = Refs::of(&canary);
-    let all = refs.all();
-    let found = join_all(all.iter().map(|r| cluster.get(r))).await;
-    let mut known = Vec::with_capacity(all.len());
-    for (of, object) in all.iter().zip(found) {
+    let mut shown = refs.copies();
+    shown.extend(refs.scaler.clone());
+    shown.extend(refs.primary_scaler.clone());
+    let waits = waits_for_pods(&canary);
+    let mut objects = read_these(cluster, canary, &shown).await?;
+    if waits {
+        let copies = [&objects.target, &objects.primary].into_iter().flatten();
+        // They only add the reason; without the right to list them the rest is still true.
+        let pods = join_all(copies.map(|copy| pods(cluster, copy))).await;
+        objects.pods = pods.into_iter().flatten().collect();
+    }
+    Ok(objects)
+}
+
+/// The rollout goes on when pods have become ready.
+pub(super) fn waits_for_pods(canary: &serde_json::Value) -> bool {
+    let state = status::state(canary, Moment(0));
+    match state.stage {
+        Stage::Bootstrap | Stage::Starting | Stage::Copying | Stage::Restoring => true,
+        Stage::Idle
+        | Stage::Analysing
+        | Stage::Gated
+        | Stage::Shifting
+        | Stage::Settling
+        | Stage::Reverting => false,
+    }
+}
+
+async fn pods(cluster: &Cluster, copy: &Object) -> Vec<Object> {
+    let labels = copy
+        .pointer("/spec/selector/matchLabels")
+        .and_then(serde_json::Value::as_object);
+    let Some(labels) = labels else {
+        return Vec::new();
+    };
+    let labels: Vec<String> = labels
+        .iter()
+        .filter_map(|(key, value)| Some(format!("{key}={}", value.as_str()?)))
+        .collect();
+    let selector = labels.join(",");
+    cluster
+        .list(&POD, Some(copy.namespace()), Some(&selector), None)
+        .await
+        .unwrap_or_default()
+}
+
+async fn read_these(cluster: &Cluster, canary: Object, these: &[Ref]) -> Result<Objects, Error> {
+    let found = join_all(these.iter().map(|r| cluster.get(r))).await;
+    let mut known = Vec::with_capacity(these.len());
+    for (of, object) in these.iter().zip(found) {
         known.push((of, object?));
     }
-    let namespace = canary.namespace().to_owned();
-    let uid = canary.uid().to_owned();
     let find = |of: &Ref| {
         known
             .iter()
             .find(|(r, _)| *r == of)
             .and_then(|(_, o)| o.clone())
     };
-    let mut objects = refs.gather(cluster.name(), canary, find);
-    let pins = cluster
-        .list(&CONTROLLER_REVISION, Some(&namespace), None, None)
-        .await?;
-    objects.revisions = pins.into_iter().filter(|r| owned(r, &uid)).collect();
-    Ok(objects)
+    Ok(Refs::of(&canary).gather(cluster.name(), canary, find))
 }
 
 /// The object names `uid` among its owners.

@@ -6,12 +6,11 @@ use tokio::{sync::watch, time::Instant};
 
 use super::{
     Shared, act, ask,
-    tell::{Said, Teller, foreign_writer},
+    tell::{Said, Teller, driven_by, not_ours},
     world::{Caches, World},
 };
 use crate::{
     api::{
-        names,
         objects::{Object, ObjectExt, Objects, Write},
         parse::{self, Refusal},
         status,
@@ -347,17 +346,10 @@ impl Rollout {
 
     /// Another controller that writes this Canary's status stops us, unless we are told to take over.
     fn may_drive(&mut self, canary: &Object) -> bool {
-        let Some(other) = foreign_writer(canary).map(str::to_owned) else {
+        let Some(other) = driven_by(canary) else {
             return true;
         };
-        if canary.annotation(names::ADOPT) == Some("true") {
-            return true;
-        }
-        let message = format!(
-            "Not driven: the status was last written by {other}; stop it and set the annotation {}: \"true\" to take over",
-            names::ADOPT
-        );
-        self.tell_once(canary, message);
+        self.tell_once(canary, format!("Not driven: {}", not_ours(other)));
         false
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     control::{Acted, Control, ControlError, Key, Start, unreachable},
     objects,
+    tell::{driven_by, not_ours},
     verify::{until, write_failed},
 };
 use crate::{
@@ -18,7 +19,7 @@ use crate::{
     },
     build::{check, git, manifest},
     cluster::Cluster,
-    decide::state::{Phase, State},
+    decide::state::{Phase, Stage, State},
 };
 
 /// How long the engine may take to begin a run before the answer is "unconfirmed".
@@ -97,6 +98,17 @@ impl Control {
             ));
         }
         let state = status::state(&objects.canary, cluster.clock().now());
+        if state.phase == Phase::Initializing
+            && let Some(why) = self.leaderless(cluster).await?
+        {
+            return refused(format!("the Canary is not initialized, and {why}"));
+        }
+        if let Some(other) = driven_by(&objects.canary) {
+            return refused(format!(
+                "this Canary is not ours to drive: {}",
+                not_ours(other)
+            ));
+        }
         if let Some(acted) = standing(&state, &live, old == start.image, &start.image) {
             return Ok(Err(acted));
         }
@@ -134,6 +146,16 @@ fn standing(state: &State, live: &str, same_image: bool, image: &str) -> Option<
     }
     if !same_image {
         return None;
+    }
+    if matches!(state.stage, Stage::Reverting | Stage::Restoring) {
+        let why = state
+            .run
+            .as_ref()
+            .and_then(|r| r.reason.clone())
+            .unwrap_or_default();
+        return Some(Acted::refused(format!(
+            "the run of {image} is being rolled back ({why}); call get_status until its phase is Failed, and start another image then"
+        )));
     }
     if state.phase.running() {
         return Some(Acted::already(format!("a run of {image} is going on")));

@@ -6,7 +6,10 @@ use serde_json::Value;
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
-    api::objects::{Object, ObjectExt},
+    api::{
+        names,
+        objects::{Object, ObjectExt},
+    },
     cluster::{Cluster, lease::Held},
     decide::effect::Tell,
 };
@@ -100,13 +103,25 @@ impl Said {
     }
 }
 
+/// Another controller that drives this Canary: whoever wrote its status last, unless we are told to take over.
+pub(super) fn driven_by(canary: &Object) -> Option<&str> {
+    foreign_writer(canary).filter(|_| canary.annotation(names::ADOPT) != Some("true"))
+}
+
+/// What keeps us from driving a Canary that another controller drives, and what to do about it.
+pub(super) fn not_ours(other: &str) -> String {
+    format!(
+        "the status was last written by {other}; stop it and set the annotation {}: \"true\" to take over",
+        names::ADOPT
+    )
+}
+
 /// Who wrote the status last, if it was not us.
-pub(super) fn foreign_writer(canary: &Value) -> Option<&str> {
+fn foreign_writer(canary: &Value) -> Option<&str> {
     let last = canary
         .array_at("/metadata/managedFields")
         .iter()
         .filter(|e| e.str_at("/subresource") == Some("status"))
         .max_by_key(|e| e.str_at("/time").unwrap_or_default())?;
-    last.str_at("/manager")
-        .filter(|m| *m != crate::api::names::MANAGER)
+    last.str_at("/manager").filter(|m| *m != names::MANAGER)
 }

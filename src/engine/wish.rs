@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::{
     control::{Acted, Control, ControlError, Wish},
+    tell::{driven_by, not_ours},
     verify::{until, write_failed},
 };
 use crate::{
@@ -67,6 +68,12 @@ impl Control {
 /// Why the wish would do nothing, if it would.
 fn pointless(wish: &Wish, state: &State, objects: &Objects) -> Option<Acted> {
     let phase = state.phase.name();
+    if let Some(other) = driven_by(&objects.canary) {
+        return Some(Acted::refused(format!(
+            "this Canary is not ours to drive: {}",
+            not_ours(other)
+        )));
+    }
     if objects.canary["spec"]["suspend"] == Value::Bool(true) {
         return Some(Acted::refused(
             "the Canary is suspended (spec.suspend), so nothing acts on it; set it to false first",
@@ -138,9 +145,12 @@ fn put(objects: &Objects, request: &Request) -> Write {
     match objects.canary.annotation(names::REQUEST) {
         Some(old) => ops.push(json!({"op": "test", "path": path, "value": old})),
         None if !objects.canary["metadata"]["annotations"].is_object() => {
-            ops.push(json!({"op": "add", "path": "/metadata/annotations", "value": {}}));
+            let all = "/metadata/annotations";
+            ops.push(json!({"op": "test", "path": all, "value": null}));
+            ops.push(json!({"op": "add", "path": all, "value": {}}));
         }
-        None => {}
+        // Null is what the API server finds where nothing is.
+        None => ops.push(json!({"op": "test", "path": path, "value": null})),
     }
     ops.push(json!({"op": "add", "path": path, "value": text}));
     Write::Patch {
@@ -183,4 +193,51 @@ fn waiting(wish: &Wish, leaderless: Option<&str>, state: &State) -> Acted {
             "the request is on the Canary but was not acted on within {waits} s; call get_status"
         ),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    fn ops(metadata: &Value) -> Value {
+        let objects = Objects {
+            canary: Arc::new(json!({"metadata": metadata})),
+            ..Objects::default()
+        };
+        let request = Request {
+            id: "7".to_owned(),
+            verb: Verb::Rollback,
+            run: None,
+            skip: false,
+            reason: None,
+            by: None,
+            at: None,
+        };
+        match put(&objects, &request) {
+            Write::Patch { ops, .. } => ops.into(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn of_two_requests_at_once_one_fails_its_test() {
+        let path = "/metadata/annotations/canary-mcp.dev~1request";
+        let text = r#"{"id":"7","verb":"rollback"}"#;
+        let add = json!({"op": "add", "path": path, "value": text});
+        assert_eq!(
+            ops(&json!({"annotations": {"canary-mcp.dev/request": "old"}})),
+            json!([{"op": "test", "path": path, "value": "old"}, add])
+        );
+        assert_eq!(
+            ops(&json!({"annotations": {"a": "b"}})),
+            json!([{"op": "test", "path": path, "value": null}, add])
+        );
+        let all = "/metadata/annotations";
+        assert_eq!(
+            ops(&json!({})),
+            json!([{"op": "test", "path": all, "value": null}, {"op": "add", "path": all, "value": {}}, add])
+        );
+    }
 }

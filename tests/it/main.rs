@@ -5,6 +5,7 @@ mod cluster;
 mod config;
 mod embedded_api;
 mod embedded_fleet;
+mod engine;
 mod http;
 mod layers;
 mod rollouts;

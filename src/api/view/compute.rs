@@ -323,9 +323,10 @@ fn paused(scaler: &Value) -> bool {
             .is_some_and(|text| text != "false")
 }
 
+/// The newest ones, the last at the end. A list comes in the order of names, which are random.
 fn events(objects: &Objects) -> Vec<EventView> {
-    let skipped = objects.events.len().saturating_sub(EVENTS);
-    objects.events[skipped..]
+    let mut all: Vec<(Moment, u64, &Object)> = objects
+        .events
         .iter()
         .filter_map(|event| {
             let at = [
@@ -337,6 +338,14 @@ fn events(objects: &Objects) -> Vec<EventView> {
             ]
             .iter()
             .find_map(|pointer| moment(event.str_at(pointer)?))?;
+            let version = event.resource_version().parse().unwrap_or(0);
+            Some((at, version, event))
+        })
+        .collect();
+    all.sort_by_key(|(at, version, _)| (*at, *version));
+    let skipped = all.len().saturating_sub(EVENTS);
+    all.drain(skipped..)
+        .filter_map(|(at, _, event)| {
             let message = event.str_at("/note").or(event.str_at("/message"))?;
             Some(EventView {
                 at: rfc3339(at),
