@@ -98,7 +98,7 @@ async fn a_view_says_what_its_pods_lack_and_tells_events_in_their_order() {
     let rig = Rig::new();
     rig.until_phase(Phase::Initialized).await;
     rig.set_image("1.2.0-crash");
-    rig.until(|c| c.str_at("/status/run/stage") == Some("Starting"))
+    rig.until(|c| c.str_at("/status/run/stage") == Some("starting"))
         .await;
     rig.pass(20).await;
     let view = rig.view().await;

@@ -323,37 +323,35 @@ fn paused(scaler: &Value) -> bool {
             .is_some_and(|text| text != "false")
 }
 
-/// The newest ones, the last at the end. A list comes in the order of names, which are random.
+/// The newest events, oldest first; a list comes by name.
 fn events(objects: &Objects) -> Vec<EventView> {
-    let mut all: Vec<(Moment, u64, &Object)> = objects
-        .events
-        .iter()
-        .filter_map(|event| {
-            let at = [
-                "/series/lastObservedTime",
-                "/eventTime",
-                "/deprecatedLastTimestamp",
-                "/lastTimestamp",
-                "/metadata/creationTimestamp",
-            ]
-            .iter()
-            .find_map(|pointer| moment(event.str_at(pointer)?))?;
-            let version = event.resource_version().parse().unwrap_or(0);
-            Some((at, version, event))
-        })
-        .collect();
-    all.sort_by_key(|(at, version, _)| (*at, *version));
+    let mut all: Vec<(Moment, EventView)> =
+        objects.events.iter().filter_map(|e| event(e)).collect();
+    all.sort_by_key(|(at, _)| *at);
     let skipped = all.len().saturating_sub(EVENTS);
-    all.drain(skipped..)
-        .filter_map(|(at, _, event)| {
-            let message = event.str_at("/note").or(event.str_at("/message"))?;
-            Some(EventView {
-                at: rfc3339(at),
-                warning: event["type"] == "Warning",
-                message: clean(message, LONGEST),
-            })
-        })
+    all.into_iter()
+        .skip(skipped)
+        .map(|(_, event)| event)
         .collect()
+}
+
+fn event(event: &Value) -> Option<(Moment, EventView)> {
+    let at = [
+        "/series/lastObservedTime",
+        "/eventTime",
+        "/deprecatedLastTimestamp",
+        "/lastTimestamp",
+        "/metadata/creationTimestamp",
+    ]
+    .iter()
+    .find_map(|pointer| moment(event.str_at(pointer)?))?;
+    let message = event.str_at("/note").or(event.str_at("/message"))?;
+    let view = EventView {
+        at: rfc3339(at),
+        warning: event["type"] == "Warning",
+        message: clean(message, LONGEST),
+    };
+    Some((at, view))
 }
 
 /// Seconds of the run: until now while it goes on, until its last change afterwards.
