@@ -7,6 +7,7 @@ mod embedded_api;
 mod embedded_fleet;
 mod http;
 mod layers;
+mod processes;
 mod rollouts;
 mod schemas;
 mod support;
