@@ -5,13 +5,15 @@
 
 use std::path::PathBuf;
 
-use canary_mcp::api::objects::{CANARY, DEPLOYMENT, ObjectExt, SCALED_OBJECT, VIRTUAL_SERVICE};
+use canary_mcp::api::objects::{
+    CANARY, DEPLOYMENT, LEASE, ObjectExt, SCALED_OBJECT, VIRTUAL_SERVICE,
+};
 use futures::future::join_all;
 use serde_json::{Value, json};
 
 use super::{
     child::{Clusters, Dir, PATIENCE, Serve},
-    kubernetes::{Kubectl, NAME, Watch},
+    kubernetes::{Kubectl, NAME, Watch, raw},
 };
 use crate::support::image;
 
@@ -140,6 +142,7 @@ async fn run(lane: &Lane, kubeconfig: PathBuf) {
     let mut serve = Serve::joining(&kubeconfig).await;
     let mut canary = kubectl.watch_canary().await;
     canary.until_phase("Initialized").await;
+    let first_term = term(&kubectl).await;
 
     kubectl.set_image(&image(lane.tag)).await;
     let mut seen = Vec::new();
@@ -160,8 +163,21 @@ async fn run(lane: &Lane, kubeconfig: PathBuf) {
     let seen: Vec<(&str, i64)> = seen.iter().map(|(p, w)| (p.as_str(), *w)).collect();
     assert_eq!(seen, sequence, "{:?}", lane.kills);
     assert_eq!(canary.object.int_at("/status/failedChecks"), Some(failed));
+    let terms = i64::try_from(lane.kills.len()).unwrap();
+    assert_eq!(
+        term(&kubectl).await,
+        first_term + terms,
+        "each serve has led"
+    );
     assert_idle(&kubectl, live).await;
     assert_nobody_noticed(&kubectl).await;
+}
+
+/// How often the Lease has changed hands.
+async fn term(kubectl: &Kubectl) -> i64 {
+    let leases = kubectl.api(&LEASE, "canary-mcp-system");
+    let lease = raw(&leases.get("canary-mcp").await.unwrap());
+    lease.int_at("/spec/leaseTransitions").unwrap()
 }
 
 fn phase(canary: &Value) -> &str {

@@ -76,6 +76,21 @@ impl Kubectl {
         self.0.request(request).await.unwrap()
     }
 
+    /// `kubectl get canary mcp-server`: the cells of its row.
+    pub(super) async fn canary_row(&self) -> Vec<String> {
+        let path = format!("/apis/flagger.app/v1beta1/namespaces/{NAMESPACE}/canaries/{NAME}");
+        let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+        let request = http::Request::get(path).header("accept", table);
+        let request = request.body(Vec::new()).unwrap();
+        let answer: Value = self.0.request(request).await.unwrap();
+        assert_eq!(answer["kind"], "Table", "{answer}");
+        let cells = answer["rows"][0]["cells"].as_array().unwrap();
+        cells
+            .iter()
+            .map(|cell| cell.as_str().map_or(cell.to_string(), str::to_owned))
+            .collect()
+    }
+
     /// The value of a query to the cluster's Prometheus; 0 for an empty vector.
     pub(super) async fn query(&self, promql: &str) -> f64 {
         let query: String = form_urlencoded::Serializer::new(String::new())
