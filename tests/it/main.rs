@@ -8,6 +8,7 @@ mod embedded_fleet;
 mod engine;
 mod http;
 mod layers;
+mod processes;
 mod rollouts;
 mod schemas;
 mod support;
