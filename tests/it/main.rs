@@ -1,12 +1,15 @@
 //! The one integration binary.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod after_copy;
 mod cluster;
 mod config;
 mod embedded_api;
 mod embedded_fleet;
 mod http;
+mod interventions;
 mod layers;
 mod rollouts;
 mod schemas;
 mod support;
+mod takeovers;
