@@ -9,6 +9,8 @@ mod embedded_fleet;
 mod http;
 mod interventions;
 mod layers;
+mod outcomes;
+mod quiet;
 mod rollouts;
 mod schemas;
 mod support;

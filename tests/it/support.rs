@@ -1,6 +1,12 @@
 //! The embedded fleet, the engine and the tools' control in one process: over real `kube::Client`s, without a socket.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use canary_mcp::{
     api::{
@@ -11,7 +17,7 @@ use canary_mcp::{
         view::RolloutView,
     },
     cluster::{
-        ClusterSpec,
+        Cluster, ClusterSpec,
         embedded::{
             fleet::{Fleet, FleetOptions, Member},
             traffic::Counts,
@@ -24,7 +30,7 @@ use canary_mcp::{
     },
     engine::{
         Engine, Settings,
-        control::{Acted, Control, Key, Start, Wish},
+        control::{Acted, Control, ControlError, Key, Start, Wish},
     },
     outbound::http::{self as outbound, Transport},
     telemetry::Metrics,
@@ -51,8 +57,13 @@ pub(crate) struct Rig {
     pub(crate) registry: Registry,
     pub(crate) control: Control,
     pub(crate) metrics: Metrics,
-    engine: Option<Engine>,
+    leads: bool,
+    engine: Option<(Engine, Line)>,
 }
+
+/// A process's way to its clusters. Once cut nothing sets out any more; what is on its way arrives.
+#[derive(Clone, Default)]
+struct Line(Arc<AtomicBool>);
 
 /// One weight that the canary had, and its share of the requests while that was in effect.
 #[derive(Debug)]
@@ -100,33 +111,35 @@ impl Rig {
             registry,
             control,
             metrics: Metrics::new("test", "istio"),
+            leads,
             engine: None,
         }
     }
 
-    /// Starts an engine under this identity.
+    /// Starts an engine under this identity, with a line of its own.
     pub(crate) fn start_engine(&mut self, identity: &str) {
-        let clusters: Vec<_> = self
-            .registry
-            .all()
-            .iter()
-            .map(|e| e.cluster.clone().unwrap())
-            .collect();
+        let line = Line::default();
+        let cluster = |member| {
+            Cluster::new(ClusterSpec {
+                client: line.client(member),
+                ..spec(member, self.leads)
+            })
+        };
+        let clusters: Vec<_> = self.fleet.members().iter().map(cluster).collect();
         let settings = Settings {
             identity: identity.to_owned(),
             ..Settings::default()
         };
-        self.engine = Some(Engine::start(
-            &clusters,
-            settings,
-            self.metrics.clone(),
-            direct(),
-        ));
+        let engine = Engine::start(&clusters, settings, self.metrics.clone(), direct());
+        self.engine = Some((engine, line));
     }
 
-    /// Ends the engine as a crash does: nothing is handed over.
+    /// Ends the engine as SIGKILL does: nothing is handed over, the Lease neither.
     pub(crate) fn crash_engine(&mut self) {
-        self.engine = None;
+        if let Some((engine, line)) = self.engine.take() {
+            line.0.store(true, Ordering::SeqCst);
+            drop(engine);
+        }
     }
 
     pub(crate) fn key(&self) -> Key {
@@ -226,14 +239,30 @@ impl Rig {
     }
 
     pub(crate) async fn start(&self, tag: &str) -> Acted {
-        let start = Start {
+        self.start_with(tag, |_| {}).await.unwrap()
+    }
+
+    pub(crate) async fn start_with(
+        &self,
+        tag: &str,
+        change: impl FnOnce(&mut Start),
+    ) -> Result<Acted, ControlError> {
+        let mut start = Start {
             key: self.key(),
             image: image(tag),
             container: None,
             expect_revision: None,
             by: Some("test".to_owned()),
         };
-        self.control.start(&start).await.unwrap()
+        change(&mut start);
+        self.control.start(&start).await
+    }
+
+    /// Writes that have come in, those of Leases aside.
+    pub(crate) fn writes(&self) -> u64 {
+        let faults = self.member().server.faults();
+        let leases = |verb: &str| faults.count(verb, "leases");
+        faults.writes() - leases("create") - leases("update") - leases("patch")
     }
 
     pub(crate) async fn wish(&self, verb: Verb, skip: bool) -> Acted {
@@ -406,24 +435,29 @@ pub(crate) fn image(tag: &str) -> String {
     format!("registry.example/mcp-server:{tag}")
 }
 
-/// As on a real line, a request goes on when its caller has given up or died.
-fn client_of(member: &Member) -> kube::Client {
-    let server = member.server.clone();
-    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-        let client = server.client();
-        async move {
-            let sent = tokio::spawn(async move { client.send(request).await });
-            sent.await?.map_err(tower::BoxError::from)
-        }
-    });
-    kube::Client::new(service, "default")
+impl Line {
+    fn client(&self, member: &Member) -> kube::Client {
+        let (server, cut) = (member.server.clone(), self.0.clone());
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let (client, cut) = (server.client(), cut.load(Ordering::SeqCst));
+            async move {
+                if cut {
+                    return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into());
+                }
+                // A request goes on when its caller has given up or died.
+                let sent = tokio::spawn(async move { client.send(request).await });
+                sent.await?.map_err(tower::BoxError::from)
+            }
+        });
+        kube::Client::new(service, "default")
+    }
 }
 
 pub(crate) fn spec(member: &Member, leads: bool) -> ClusterSpec {
     ClusterSpec {
         name: member.name.clone(),
         labels: member.labels.clone(),
-        client: client_of(member),
+        client: member.server.client(),
         clock: member.clock.clone(),
         leads,
         inside: false,
