@@ -9,6 +9,7 @@ mod embedded_fleet;
 mod http;
 mod interventions;
 mod layers;
+mod metrics_endpoint;
 mod outcomes;
 mod quiet;
 mod rollouts;

@@ -99,12 +99,7 @@ impl Rig {
         let mut options = FleetOptions::new(EPOCH, 1.0, crd::crds());
         options.clusters.retain(|(name, _)| name == "prod-kr");
         let fleet = Fleet::start(options).unwrap();
-        let entries = fleet
-            .members()
-            .iter()
-            .map(|m| Entry::of(spec(m, leads)))
-            .collect();
-        let registry = Registry::of(entries);
+        let registry = registry(&fleet, leads);
         let control = Control::new(registry.clone(), Settings::default(), direct());
         Self {
             fleet,
@@ -114,6 +109,14 @@ impl Rig {
             leads,
             engine: None,
         }
+    }
+
+    /// From now on nobody here may lead, as with a kubeconfig without `--lead`.
+    pub(crate) fn only_read(&mut self) {
+        self.crash_engine();
+        self.leads = false;
+        self.registry = registry(&self.fleet, false);
+        self.control = Control::new(self.registry.clone(), Settings::default(), direct());
     }
 
     /// Starts an engine under this identity, with a line of its own.
@@ -451,6 +454,11 @@ impl Line {
         });
         kube::Client::new(service, "default")
     }
+}
+
+fn registry(fleet: &Fleet, leads: bool) -> Registry {
+    let entries = fleet.members().iter().map(|m| Entry::of(spec(m, leads)));
+    Registry::of(entries.collect())
 }
 
 pub(crate) fn spec(member: &Member, leads: bool) -> ClusterSpec {
