@@ -162,12 +162,12 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         }
     };
     let cut = options.cut.clone();
-    let served = http::serve(listener, http::router(server, options), ends, DRAIN, cut).await;
+    let result = http::serve(listener, http::router(server, options), ends, DRAIN, cut).await;
     if let Some(driving) = driving {
         driving.stop().await;
     }
     stop.cancel();
-    served.map_err(Fatal::Serve)
+    result.map_err(Fatal::Serve)
 }
 
 async fn cluster(config: config::Fleet) -> Result<(), Fatal> {

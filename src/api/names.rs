@@ -10,7 +10,7 @@ pub const GATE: &str = "canary-mcp.dev/gate";
 pub const ADOPT: &str = "canary-mcp.dev/adopt";
 /// The `leaseTransitions` of the holder that an object belongs to: the fence.
 pub const EPOCH: &str = "canary-mcp.dev/epoch";
-/// Where the original spec of a taken-over VirtualService is kept. Flagger.
+/// Where the original spec of a taken-over `VirtualService` is kept. Flagger.
 pub const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
 /// The run id on the primary's pods: forces its rollout at each promotion. Flagger.
 pub const FLAGGER_ID: &str = "flagger-id";

@@ -50,21 +50,21 @@ impl Kind {
 
 /// `flagger.app/v1beta1` Canary.
 pub const CANARY: Kind = Kind::new("flagger.app", "v1beta1", "Canary", "canaries");
-/// `flagger.app/v1beta1` MetricTemplate.
+/// `flagger.app/v1beta1` `MetricTemplate`.
 pub const METRIC_TEMPLATE: Kind = Kind::new(
     "flagger.app",
     "v1beta1",
     "MetricTemplate",
     "metrictemplates",
 );
-/// `flagger.app/v1beta1` AlertProvider.
+/// `flagger.app/v1beta1` `AlertProvider`.
 pub const ALERT_PROVIDER: Kind =
     Kind::new("flagger.app", "v1beta1", "AlertProvider", "alertproviders");
 /// `apps/v1` Deployment.
 pub const DEPLOYMENT: Kind = Kind::new("apps", "v1", "Deployment", "deployments");
-/// `apps/v1` ReplicaSet.
+/// `apps/v1` `ReplicaSet`.
 pub const REPLICA_SET: Kind = Kind::new("apps", "v1", "ReplicaSet", "replicasets");
-/// `apps/v1` ControllerRevision.
+/// `apps/v1` `ControllerRevision`.
 pub const CONTROLLER_REVISION: Kind =
     Kind::new("apps", "v1", "ControllerRevision", "controllerrevisions");
 /// Core Pod.
@@ -77,16 +77,16 @@ pub const NAMESPACE: Kind = Kind::new("", "v1", "Namespace", "namespaces");
 pub const EVENT: Kind = Kind::new("events.k8s.io", "v1", "Event", "events");
 /// `coordination.k8s.io/v1` Lease.
 pub const LEASE: Kind = Kind::new("coordination.k8s.io", "v1", "Lease", "leases");
-/// KEDA ScaledObject.
+/// KEDA `ScaledObject`.
 pub const SCALED_OBJECT: Kind = Kind::new("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects");
-/// Istio VirtualService.
+/// Istio `VirtualService`.
 pub const VIRTUAL_SERVICE: Kind = Kind::new(
     "networking.istio.io",
     "v1beta1",
     "VirtualService",
     "virtualservices",
 );
-/// Istio DestinationRule.
+/// Istio `DestinationRule`.
 pub const DESTINATION_RULE: Kind = Kind::new(
     "networking.istio.io",
     "v1beta1",
@@ -94,7 +94,7 @@ pub const DESTINATION_RULE: Kind = Kind::new(
     "destinationrules",
 );
 
-/// CustomResourceDefinition; cluster-wide.
+/// `CustomResourceDefinition`; cluster-wide.
 pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind::new(
     "apiextensions.k8s.io",
     "v1",
@@ -170,23 +170,23 @@ pub struct Objects {
     pub primary_service: Option<Object>,
     /// Service `S-canary`.
     pub canary_service: Option<Object>,
-    /// VirtualService `S`.
+    /// `VirtualService` `S`.
     pub virtual_service: Option<Object>,
-    /// DestinationRule `S-primary`.
+    /// `DestinationRule` `S-primary`.
     pub primary_rule: Option<Object>,
-    /// DestinationRule `S-canary`.
+    /// `DestinationRule` `S-canary`.
     pub canary_rule: Option<Object>,
-    /// The ScaledObject that `autoscalerRef` names.
+    /// The `ScaledObject` that `autoscalerRef` names.
     pub scaler: Option<Object>,
-    /// ScaledObject `REF-primary`.
+    /// `ScaledObject` `REF-primary`.
     pub primary_scaler: Option<Object>,
-    /// ControllerRevisions owned by the Canary.
+    /// `ControllerRevisions` owned by the Canary.
     pub revisions: Vec<Object>,
     /// Pods of both copies.
     pub pods: Vec<Object>,
-    /// ReplicaSets of both copies: which pods are of which template.
+    /// `ReplicaSets` of both copies: which pods are of which template.
     pub replica_sets: Vec<Object>,
-    /// MetricTemplates that the checks name, by (namespace, name).
+    /// `MetricTemplates` that the checks name, by (namespace, name).
     pub templates: BTreeMap<(String, String), Object>,
     /// Recent events of the Canary, newest last; only for views.
     pub events: Vec<Object>,

@@ -120,7 +120,7 @@ fn owned_by(object: &Value, uid: &str) -> bool {
         .any(|o| o.str_at("/uid") == Some(uid))
 }
 
-/// uid of the ReplicaSet that runs the Deployment's current template: the one of its revision.
+/// uid of the `ReplicaSet` that runs the Deployment's current template: the one of its revision.
 fn current_set<'a>(deployment: &Value, sets: &[&'a Object]) -> Option<&'a str> {
     const REVISION: &str = "deployment.kubernetes.io/revision";
     let revision = deployment.annotation(REVISION)?;

@@ -24,7 +24,7 @@ pub(super) async fn apply_all(
         let Some(objects) = ctx.snapshot() else {
             return Ok(());
         };
-        for write in writes(plan, state, &objects, effect, &stamp(ctx.held())) {
+        for write in writes(plan, state, &objects, *effect, &stamp(ctx.held())) {
             ctx.write(&write).await?;
         }
     }
@@ -41,7 +41,7 @@ fn writes(
     plan: &Plan,
     state: &State,
     objects: &Objects,
-    effect: &Effect,
+    effect: Effect,
     stamp: &Stamp,
 ) -> Vec<Write> {
     let run = state.run.as_ref();
@@ -54,7 +54,7 @@ fn writes(
         Effect::CreatePrimaryScaler => scaler::create_primary(plan, objects, stamp),
         Effect::Apex => services::apex(plan, objects, stamp),
         Effect::Route => istio::ensure(plan, objects, stamp),
-        Effect::Weights(weights) => istio::set_weights(objects, *weights),
+        Effect::Weights(weights) => istio::set_weights(objects, weights),
         Effect::PauseScaler => scaler::pause(plan, objects),
         Effect::ResumeScaler => scaler::resume(plan, objects),
         Effect::ScaleUp => workload::scale_up(plan, objects),

@@ -224,7 +224,7 @@ impl Asker<'_> {
         }
     }
 
-    /// The pod-template-hash of a copy's current ReplicaSet.
+    /// The pod-template-hash of a copy's current `ReplicaSet`.
     fn hash(&self, copy: Option<&Object>) -> Option<String> {
         const REVISION: &str = "deployment.kubernetes.io/revision";
         let copy = copy?;

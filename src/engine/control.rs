@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::join_all;
+use futures::future::{FutureExt, join_all};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -292,11 +292,15 @@ impl Control {
     pub(super) async fn read(&self, cluster: &Cluster, key: &Key) -> Result<Objects, ControlError> {
         let fields = format!("regarding.kind=Canary,regarding.name={}", key.name);
         let (objects, events, lease) = futures::join!(
-            objects::read(cluster, &key.namespace, &key.name),
-            cluster.list(&EVENT, Some(&key.namespace), None, Some(&fields)),
-            cluster.lease_view(&self.shared.settings.lease_namespace, LEASE),
+            objects::read(cluster, &key.namespace, &key.name).boxed(),
+            cluster
+                .list(&EVENT, Some(&key.namespace), None, Some(&fields))
+                .boxed(),
+            cluster
+                .lease_view(&self.shared.settings.lease_namespace, LEASE)
+                .boxed(),
         );
-        let Some(mut objects) = objects.map_err(unreachable)? else {
+        let Some(mut objects) = objects.map_err(|e| unreachable(&e))? else {
             return Err(self.no_canary(cluster, key).await);
         };
         // Events and the Lease only add to the picture; without the right to read them the rest is still true.
@@ -323,7 +327,7 @@ impl Control {
                 .iter()
                 .map(|c| format!("{}/{}", c.namespace(), c.name()))
                 .collect(),
-            Err(error) => return unreachable(error),
+            Err(error) => return unreachable(&error),
         };
         let there = if there.is_empty() {
             "none".to_owned()
@@ -378,6 +382,6 @@ pub(super) fn scope(key: &Key) -> Scope {
     }
 }
 
-pub(super) fn unreachable(error: Error) -> ControlError {
+pub(super) fn unreachable(error: &Error) -> ControlError {
     ControlError::Unreachable(error.report())
 }

@@ -158,7 +158,7 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
         }
         tell_counts(shared, cluster, &canaries);
         tokio::select! {
-            changed = changes.changed() => if changed.is_err() { return },
+            news = changes.changed() => if news.is_err() { return },
             // A task ends only when its Canary is gone, or by a panic; either way the list is looked at again.
             Some(ended) = tasks.join_next() => if let Err(error) = ended && error.is_panic() {
                 tracing::error!(cluster = cluster.name(), "a rollout's task has panicked and is started again");

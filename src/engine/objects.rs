@@ -10,7 +10,7 @@ use crate::{
     cluster::{Cluster, Error},
 };
 
-/// The label that the Deployment controller puts on a ReplicaSet's pods.
+/// The label that the Deployment controller puts on a `ReplicaSet`'s pods.
 pub(super) const POD_TEMPLATE_HASH: &str = "pod-template-hash";
 
 /// The names that a Canary's spec implies.
@@ -131,7 +131,7 @@ pub(super) async fn read(
     let Some(canary) = cluster.get(&of).await? else {
         return Ok(None);
     };
-    read_around(cluster, canary).await.map(Some)
+    Box::pin(read_around(cluster, canary)).await.map(Some)
 }
 
 /// Reads everything that belongs to a Canary.
@@ -179,11 +179,11 @@ pub(super) async fn around_deployment(cluster: &Cluster, namespace: &str, name: 
         cluster.list(&SCALED_OBJECT, Some(namespace), None, None),
     );
     let (apex, scalers) = futures::join!(cluster.get(&apex), scalers);
-    let scales = |s: &Object| s.str_at("/spec/scaleTargetRef/name") == Some(name);
+    let ours = |s: &Object| s.str_at("/spec/scaleTargetRef/name") == Some(name);
     Objects {
         cluster: cluster.name().to_owned(),
         apex: apex.ok().flatten(),
-        scaler: scalers.unwrap_or_default().into_iter().find(scales),
+        scaler: scalers.unwrap_or_default().into_iter().find(ours),
         ..Objects::default()
     }
 }

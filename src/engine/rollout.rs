@@ -231,9 +231,8 @@ impl Rollout {
             if self.close_up(&state).await {
                 continue;
             }
-            let plan = match self.accepted(&state, &objects).await? {
-                Some(plan) => plan,
-                None => return Ok(Some(Wait::Change)),
+            let Some(plan) = self.accepted(&state, &objects).await? else {
+                return Ok(Some(Wait::Change));
             };
             let seen = build::seen::seen(&plan, &state, &objects, now);
             let act = match decide::step(&plan, &state, &seen, &answers) {

@@ -36,7 +36,7 @@ impl Control {
         let cluster = self.cluster(&key.cluster)?;
         let Some(objects) = objects::read(&cluster, &key.namespace, &key.name)
             .await
-            .map_err(unreachable)?
+            .map_err(|e| unreachable(&e))?
         else {
             return without_canary(&cluster, key).await;
         };
@@ -203,7 +203,7 @@ async fn without_canary(cluster: &Cluster, key: &Key) -> Result<Acted, ControlEr
         namespace: key.namespace.clone(),
         name: key.name.clone(),
     };
-    let Some(deployment) = cluster.get(&of).await.map_err(unreachable)? else {
+    let Some(deployment) = cluster.get(&of).await.map_err(|e| unreachable(&e))? else {
         return Err(ControlError::NotFound(format!(
             "name: cluster {} has neither a Canary nor a Deployment {}/{}; call get_status without a name to see the Canaries",
             key.cluster, key.namespace, key.name

@@ -60,7 +60,7 @@ impl Control {
         let lease = cluster
             .lease_view(namespace, LEASE)
             .await
-            .map_err(unreachable)?;
+            .map_err(|e| unreachable(&e))?;
         let start = format!("start `canary-mcp serve` with --lead {}", cluster.name());
         Ok(match lease {
             Some(lease) if lease.fresh => None,

@@ -50,15 +50,14 @@ impl Control {
             by: wish.by.clone(),
             at: Some(rfc3339(cluster.clock().now())),
         };
-        let acted = match cluster.write(&put(&objects, &request), None).await {
-            Err(error) => write_failed(&error),
-            Ok(_) => {
-                let handled =
-                    |c: &Value| c.str_at("/status/handledRequest") == Some(request.id.as_str());
-                match until(&cluster, &wish.key, wish.patience, handled).await {
-                    Some(canary) => judged(wish, &status::state(&canary, cluster.clock().now())),
-                    None => waiting(wish, leaderless.as_deref(), &state),
-                }
+        let acted = if let Err(error) = cluster.write(&put(&objects, &request), None).await {
+            write_failed(&error)
+        } else {
+            let handled =
+                |c: &Value| c.str_at("/status/handledRequest") == Some(request.id.as_str());
+            match until(&cluster, &wish.key, wish.patience, handled).await {
+                Some(canary) => judged(wish, &status::state(&canary, cluster.clock().now())),
+                None => waiting(wish, leaderless.as_deref(), &state),
             }
         };
         Ok(self.seen(&wish.key, acted).await)

@@ -323,28 +323,35 @@ fn paused(scaler: &Value) -> bool {
             .is_some_and(|text| text != "false")
 }
 
+/// The newest events, oldest first; a list comes by name.
 fn events(objects: &Objects) -> Vec<EventView> {
-    let skipped = objects.events.len().saturating_sub(EVENTS);
-    objects.events[skipped..]
-        .iter()
-        .filter_map(|event| {
-            let at = [
-                "/series/lastObservedTime",
-                "/eventTime",
-                "/deprecatedLastTimestamp",
-                "/lastTimestamp",
-                "/metadata/creationTimestamp",
-            ]
-            .iter()
-            .find_map(|pointer| moment(event.str_at(pointer)?))?;
-            let message = event.str_at("/note").or(event.str_at("/message"))?;
-            Some(EventView {
-                at: rfc3339(at),
-                warning: event["type"] == "Warning",
-                message: clean(message, LONGEST),
-            })
-        })
+    let mut all: Vec<(Moment, EventView)> =
+        objects.events.iter().filter_map(|e| event(e)).collect();
+    all.sort_by_key(|(at, _)| *at);
+    let skipped = all.len().saturating_sub(EVENTS);
+    all.into_iter()
+        .skip(skipped)
+        .map(|(_, event)| event)
         .collect()
+}
+
+fn event(event: &Value) -> Option<(Moment, EventView)> {
+    let at = [
+        "/series/lastObservedTime",
+        "/eventTime",
+        "/deprecatedLastTimestamp",
+        "/lastTimestamp",
+        "/metadata/creationTimestamp",
+    ]
+    .iter()
+    .find_map(|pointer| moment(event.str_at(pointer)?))?;
+    let message = event.str_at("/note").or(event.str_at("/message"))?;
+    let view = EventView {
+        at: rfc3339(at),
+        warning: event["type"] == "Warning",
+        message: clean(message, LONGEST),
+    };
+    Some((at, view))
 }
 
 /// Seconds of the run: until now while it goes on, until its last change afterwards.

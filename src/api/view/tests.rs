@@ -39,10 +39,10 @@ fn third_step() -> Objects {
         primary_scaler: scaler("mcp-server-primary", json!({})),
         events: vec![
             Arc::new(
-                json!({"eventTime": "2026-07-21T11:59:00.000000Z", "type": "Normal", "note": "Advance mcp-server.ai-platform canary weight 15"}),
+                json!({"lastTimestamp": "2026-07-21T11:59:30Z", "type": "Warning", "message": "Halt\u{1b}[0m\nadvancement"}),
             ),
             Arc::new(
-                json!({"lastTimestamp": "2026-07-21T11:59:30Z", "type": "Warning", "message": "Halt\u{1b}[0m\nadvancement"}),
+                json!({"eventTime": "2026-07-21T11:59:00.000000Z", "type": "Normal", "note": "Advance mcp-server.ai-platform canary weight 15"}),
             ),
         ],
         led_by: Some("host-1".into()),
