@@ -7,7 +7,7 @@ use rmcp::{RoleServer, model::ProgressNotificationParam, service::RequestContext
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::words::line;
+use super::words::{between, line};
 use crate::{api::view::RolloutView, engine::control::Follow};
 
 /// Clients known to keep a call open for as long as progress comes, by the name in `_meta`'s `clientInfo`. Everybody else is answered
@@ -155,6 +155,9 @@ pub(in crate::mcp) async fn follow(
                 let Some(view) = view else { return Ended::Lost };
                 let news = last.as_deref().is_none_or(|last| differ(last, &view));
                 if news {
+                    for step in last.as_deref().map(|last| between(last, &view)).unwrap_or_default() {
+                        progress.say(step).await;
+                    }
                     progress.say(line(&view)).await;
                     beat = Instant::now() + HEARTBEAT;
                 }

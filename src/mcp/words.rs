@@ -1,6 +1,6 @@
 //! The sentences that progress messages and results carry: about a rollout the API's own, and how any text becomes a sentence.
 
-pub(in crate::mcp) use crate::api::view::{line, next, summary};
+pub(in crate::mcp) use crate::api::view::{between, line, next, summary};
 
 /// `text` as a sentence: without white space around it, and with one full stop.
 pub(in crate::mcp) fn sentence(text: &str) -> String {
