@@ -13,6 +13,7 @@ use crate::{
         view::ClusterRow,
     },
     cluster::{Cluster, registry::Entry},
+    decide::state::Phase,
 };
 
 /// Longest that one cluster may take.
@@ -129,7 +130,10 @@ async fn count(cluster: &Cluster, row: &mut ClusterRow) {
         .await
         .unwrap_or_default()
     {
-        let phase = canary.str_at("/status/phase").unwrap_or("New").to_owned();
+        let phase = canary
+            .str_at("/status/phase")
+            .unwrap_or(Phase::Initializing.name())
+            .to_owned();
         *row.canaries.entry(phase).or_default() += 1;
     }
 }

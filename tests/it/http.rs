@@ -1,5 +1,5 @@
 //! The listener and the protocol, on the wire: a real loopback socket, real time, and waits for events only.
 
-mod fixture;
+pub(crate) mod fixture;
 mod product;
 mod stack;

@@ -1,13 +1,20 @@
 //! The one integration binary.
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
+mod after_copy;
 mod cluster;
 mod config;
 mod embedded_api;
 mod embedded_fleet;
 mod engine;
 mod http;
+mod interventions;
 mod layers;
+mod processes;
+mod metrics_endpoint;
+mod outcomes;
+mod quiet;
 mod rollouts;
 mod schemas;
 mod support;
+mod takeovers;

@@ -25,7 +25,7 @@ use tokio::{
 };
 
 /// No test waits longer for anything; one that gets here has failed.
-pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A tool for each thing that a tool must not do.
 #[derive(Clone)]
@@ -116,12 +116,12 @@ pub(super) fn options() -> Options {
 }
 
 /// A server and the way to it. It ends with the test's runtime.
-pub(super) struct Server {
-    pub(super) origin: String,
-    pub(super) client: reqwest::Client,
+pub(crate) struct Server {
+    pub(crate) origin: String,
+    pub(crate) client: reqwest::Client,
 }
 
-pub(super) fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     static PROVIDER: Once = Once::new();
     PROVIDER.call_once(|| {
         // Another test of this binary may have been first.
@@ -152,14 +152,14 @@ where
 
 /// Which protocol a request speaks.
 #[derive(Clone, Copy, PartialEq)]
-pub(super) enum Era {
+pub(crate) enum Era {
     Modern,
     Legacy(&'static str),
 }
 
 impl Server {
     /// A request of `era`, complete but for what a test adds.
-    pub(super) fn post(&self, era: Era, method: &str, params: Value) -> reqwest::RequestBuilder {
+    pub(crate) fn post(&self, era: Era, method: &str, params: Value) -> reqwest::RequestBuilder {
         let mut params = params;
         let mut request = self
             .client
@@ -200,14 +200,14 @@ impl Server {
     }
 
     /// Status and all messages of the answer.
-    pub(super) async fn ask(&self, era: Era, method: &str, params: Value) -> (u16, Vec<Value>) {
+    pub(crate) async fn ask(&self, era: Era, method: &str, params: Value) -> (u16, Vec<Value>) {
         let response = self.post(era, method, params).send().await.unwrap();
         let status = response.status().as_u16();
         (status, messages(&response.text().await.unwrap()))
     }
 
     /// The last message's result.
-    pub(super) async fn result(&self, era: Era, method: &str, params: Value) -> Value {
+    pub(crate) async fn result(&self, era: Era, method: &str, params: Value) -> Value {
         let (status, messages) = self.ask(era, method, params).await;
         assert_eq!(status, 200, "{messages:?}");
         let mut last = messages.last().unwrap().clone();
@@ -217,7 +217,7 @@ impl Server {
 }
 
 /// The messages of an answer, a stream of events or one document.
-pub(super) fn messages(text: &str) -> Vec<Value> {
+pub(crate) fn messages(text: &str) -> Vec<Value> {
     if let Ok(message) = serde_json::from_str(text) {
         return vec![message];
     }

@@ -1,0 +1,198 @@
+//! One process of the binary. It never outlives the test that started it, however that ends.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use tokio::sync::mpsc;
+
+use crate::http::fixture::{Server, client};
+
+/// No test waits longer for anything; one that gets here has failed.
+pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+
+/// A directory of one test, gone with it.
+pub(super) struct Dir(PathBuf);
+
+impl Dir {
+    pub(super) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("canary-mcp-test-{}-{n}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Dir {
+    fn drop(&mut self) {
+        // What is left of a directory in the temporary one does no harm.
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+/// The binary with nothing of this process's surroundings but the way to a temporary directory.
+fn command(args: &[&str], dir: &Dir) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_canary-mcp"));
+    command
+        .args(args)
+        .env_clear()
+        .env("TMPDIR", &dir.0)
+        .env("RUST_LOG", "info")
+        .stdin(Stdio::null());
+    command
+}
+
+/// Runs the binary to its end.
+pub(super) fn run(args: &[&str]) -> Output {
+    let dir = Dir::new();
+    command(args, &dir).output().unwrap()
+}
+
+/// A process that goes on until it is ended.
+pub(super) struct Process {
+    child: Child,
+    /// What it says on stdout, by line; closed when it ends.
+    lines: mpsc::UnboundedReceiver<String>,
+    /// Its stderr.
+    log: PathBuf,
+    _dir: Dir,
+}
+
+impl Process {
+    pub(super) fn start(args: &[&str]) -> Self {
+        let dir = Dir::new();
+        let log = dir.path("log");
+        let stderr = std::fs::File::create(&log).unwrap();
+        let mut child = command(args, &dir)
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let (sender, lines) = mpsc::unbounded_channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                // A test that does not listen any more is told nothing.
+                let _ = sender.send(line);
+            }
+        });
+        Self {
+            child,
+            lines,
+            log,
+            _dir: dir,
+        }
+    }
+
+    /// What follows `before` in the next line that has it.
+    pub(super) async fn said(&mut self, before: &str) -> String {
+        let line = async {
+            loop {
+                let line = self.lines.recv().await?;
+                if let Some((_, after)) = line.split_once(before) {
+                    return Some(after.to_owned());
+                }
+            }
+        };
+        let line = tokio::time::timeout(PATIENCE, line).await;
+        line.ok().flatten().unwrap_or_else(|| {
+            panic!("the process must say {before:?}");
+        })
+    }
+
+    /// Ends it at once, as SIGKILL does.
+    pub(super) fn kill(&mut self) {
+        // An error says that it has ended by itself, which its test sees by what is missing.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Asks it to end, as Kubernetes does.
+    pub(super) fn terminate(&self) {
+        let kill = format!("kill -TERM {}", self.child.id());
+        let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits until it has ended by itself.
+    pub(super) async fn ended(&mut self) -> ExitStatus {
+        let silent = async { while self.lines.recv().await.is_some() {} };
+        tokio::time::timeout(PATIENCE, silent)
+            .await
+            .expect("the process must end");
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            let last = &lines[lines.len().saturating_sub(60)..];
+            eprintln!("--- the last lines of process {}:", self.child.id());
+            eprintln!("{}", last.join("\n"));
+        }
+    }
+}
+
+/// `canary-mcp serve`, listening where the system wants it to.
+pub(super) struct Serve {
+    pub(super) process: Process,
+    /// Its MCP endpoint.
+    pub(super) mcp: Server,
+}
+
+impl Serve {
+    pub(super) async fn start(args: &[&str]) -> Self {
+        let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
+        all.extend(args);
+        let mut process = Process::start(&all);
+        let url = process.said("serves MCP at ").await;
+        let origin = url.strip_suffix("/mcp").unwrap().to_owned();
+        let mcp = Server {
+            origin,
+            client: client(),
+        };
+        Self { process, mcp }
+    }
+
+    /// On the clusters of a kubeconfig.
+    pub(super) async fn joining(kubeconfig: &Path) -> Self {
+        Self::start(&["--kubeconfig", kubeconfig.to_str().unwrap()]).await
+    }
+
+    /// The kubeconfig of the embedded clusters that it has started.
+    pub(super) async fn kubeconfig(&mut self) -> PathBuf {
+        self.process.said("export KUBECONFIG=").await.into()
+    }
+}
+
+/// `canary-mcp cluster`.
+pub(super) struct Clusters {
+    pub(super) kubeconfig: PathBuf,
+    _process: Process,
+}
+
+impl Clusters {
+    pub(super) async fn start(speed: &str) -> Self {
+        let args = ["cluster", "--listen", "127.0.0.1:0", "--speed", speed];
+        let mut process = Process::start(&args);
+        let kubeconfig = process.said("export KUBECONFIG=").await.into();
+        Self {
+            kubeconfig,
+            _process: process,
+        }
+    }
+}
