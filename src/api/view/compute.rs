@@ -164,10 +164,13 @@ fn waiting_for(
         let view = self::copy(of, None);
         let (ready, wanted) = (view.ready, view.replicas);
         let trouble = of.and_then(|of| trouble(objects, of));
-        wait(
-            format!("the {copy}'s pods to become ready ({ready} of {wanted} are)"),
-            trouble,
-        )
+        let what = if ready < wanted {
+            format!("the {copy}'s pods to become ready ({ready} of {wanted} are)")
+        } else {
+            // Those that are ready may still be of the version before.
+            format!("the {copy}'s new pods to take over")
+        };
+        wait(what, trouble)
     };
     let route = || wait("the mesh to take up the route".to_owned(), None);
     let (target, primary) = (objects.target.as_ref(), objects.primary.as_ref());
