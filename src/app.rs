@@ -30,6 +30,9 @@ use crate::{
 /// Where the embedded clusters listen for kubectl; taken already, any port will do.
 const EMBEDDED: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8090);
+/// How far in the past the embedded clusters begin, milliseconds: their clock runs fast, and kubectl shows ages from the future as
+/// `<invalid>`.
+const HEAD_START: i64 = 7 * 24 * 3_600_000;
 /// How long running calls may take to end after the process was asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
 /// Exit code of a command line that cannot be carried out.
@@ -167,6 +170,9 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         driving.stop().await;
     }
     stop.cancel();
+    if let Some(fleet) = fleet {
+        fleet.forget();
+    }
     result.map_err(Fatal::Serve)
 }
 
@@ -187,6 +193,7 @@ async fn cluster(config: config::Fleet) -> Result<(), Fatal> {
     print!("{}", fleet.told());
     asked_to_stop().await;
     stop.cancel();
+    fleet.forget();
     Ok(())
 }
 
@@ -218,7 +225,8 @@ impl EmbeddedFleet {
         any_port: bool,
         stop: &CancellationToken,
     ) -> Result<Self, Fatal> {
-        let options = FleetOptions::new(Clock::real().now(), f64::from(speed), crd::crds());
+        let epoch = Clock::real().now().plus(-HEAD_START);
+        let options = FleetOptions::new(epoch, f64::from(speed), crd::crds());
         let fleet =
             Arc::new(Fleet::start(options).map_err(|error| Fatal::Fleet(error.to_string()))?);
         let listener = match bind(listen).await {
@@ -241,6 +249,13 @@ impl EmbeddedFleet {
             address,
             kubeconfig,
         })
+    }
+
+    /// The file names clusters that end with this process.
+    fn forget(&self) {
+        if let Err(error) = std::fs::remove_file(&self.kubeconfig) {
+            tracing::debug!(%error, path = %self.kubeconfig.display(), "the kubeconfig is left behind");
+        }
     }
 
     fn told(&self) -> String {

@@ -19,6 +19,14 @@ impl Turn<'_> {
         let mut act = self.rest();
         act.effects = self.upkeep();
         let ready = self.canary_ready() && self.primary_ready();
+        if act.effects.contains(&Effect::ScaleUp) {
+            // The time to come up counts from here: nobody may have led since the run was pinned.
+            act.effects.extend(self.route(Weights::PRIMARY));
+            if let Some(run) = &mut act.next.run {
+                run.stage_at = self.seen.now;
+            }
+            return act.again();
+        }
         if !act.effects.is_empty() || !ready {
             act.effects.extend(self.route(Weights::PRIMARY));
             let began = self

@@ -19,6 +19,7 @@ use crate::{
     },
     build::{check, git, manifest},
     cluster::Cluster,
+    decide::plan::Plan,
     decide::state::{Phase, Stage, State},
 };
 
@@ -55,67 +56,53 @@ impl Control {
         start: &Start,
         objects: &Objects,
     ) -> Result<Result<Write, Acted>, ControlError> {
-        let refused = |why: String| Ok(Err(Acted::refused(why)));
         let plan = match parse::plan(&objects.canary, &self.shared.settings.parse) {
             Ok(plan) => plan,
-            Err(refusals) => return refused(joined(&refusals)),
+            Err(refusals) => return Ok(Err(Acted::refused(joined(&refusals)))),
         };
         let refusals = check::check(&plan, objects);
         if !refusals.is_empty() {
-            return refused(joined(&refusals));
+            return Ok(Err(Acted::refused(joined(&refusals))));
         }
         let Some(target) = &objects.target else {
-            return refused(format!(
+            return Ok(Err(Acted::refused(format!(
                 "there is no Deployment {}/{}; create it first",
                 plan.namespace, plan.target
-            ));
+            ))));
         };
         let (index, old) = container(target, start.container.as_deref())?;
-        if plan.suspend {
-            return refused(
-                "the Canary is suspended (spec.suspend); set it to false first".to_owned(),
-            );
-        }
-        if let Some(owner) = git::git_owner(target) {
-            return refused(format!(
-                "Deployment {}/{} is owned by {owner}; change the image of container {} to {} in git, the rollout begins when that is synced",
-                plan.namespace,
-                plan.target,
-                target
-                    .str_at(&format!("{CONTAINERS}/{index}/name"))
-                    .unwrap_or_default(),
-                start.image
-            ));
-        }
-        let live = revision(&target["spec"]["template"]);
-        if let Some(expected) = &start.expect_revision
-            && !live
-                .trim_start_matches("v1-")
-                .starts_with(expected.trim_start_matches("v1-"))
-        {
-            return refused(format!(
-                "the target's revision is {live}, not {expected}; call get_status and decide again"
-            ));
+        if let Some(why) = barred(start, &plan, target, index) {
+            return Ok(Err(Acted::refused(why)));
         }
         let state = status::state(&objects.canary, cluster.clock().now());
         if state.phase == Phase::Initializing
             && let Some(why) = self.leaderless(cluster).await?
         {
-            return refused(format!("the Canary is not initialized, and {why}"));
+            return Ok(Err(Acted::refused(format!(
+                "the Canary is not initialized, and {why}"
+            ))));
         }
         if let Some(other) = driven_by(&objects.canary) {
-            return refused(format!(
+            return Ok(Err(Acted::refused(format!(
                 "this Canary is not ours to drive: {}",
                 not_ours(other)
-            ));
+            ))));
         }
-        if let Some(acted) = standing(&state, &live, old == start.image, &start.image) {
+        let path = format!("{CONTAINERS}/{index}/image");
+        let wish = Image {
+            name: &start.image,
+            same: old == start.image,
+            now: revision(&target["spec"]["template"]),
+            then: revision(&with_image(target, &path, &start.image)["spec"]["template"]),
+        };
+        if let Some(acted) = standing(&state, &wish) {
             return Ok(Err(acted));
         }
         if let Some(why) = self.leaderless(cluster).await? {
-            return refused(format!("{why}, then call start_canary again"));
+            return Ok(Err(Acted::refused(format!(
+                "{why}, then call start_canary again"
+            ))));
         }
-        let path = format!("{CONTAINERS}/{index}/image");
         let ops = vec![
             json!({"op": "test", "path": path, "value": old}),
             json!({"op": "replace", "path": path, "value": start.image}),
@@ -127,16 +114,57 @@ impl Control {
     }
 }
 
+/// An image that is asked for, and the target's revisions without and with it.
+struct Image<'a> {
+    name: &'a str,
+    same: bool,
+    now: String,
+    then: String,
+}
+
+fn with_image(target: &Object, path: &str, image: &str) -> Value {
+    let mut target = target.as_ref().clone();
+    if let Some(field) = target.pointer_mut(path) {
+        *field = image.into();
+    }
+    target
+}
+
+/// What the objects themselves say against setting the image.
+fn barred(start: &Start, plan: &Plan, target: &Object, container: usize) -> Option<String> {
+    if plan.suspend {
+        return Some("the Canary is suspended (spec.suspend); set it to false first".to_owned());
+    }
+    if let Some(owner) = git::git_owner(target) {
+        return Some(format!(
+            "Deployment {}/{} is owned by {owner}; change the image of container {} to {} in git, the rollout begins when that is synced",
+            plan.namespace,
+            plan.target,
+            target
+                .str_at(&format!("{CONTAINERS}/{container}/name"))
+                .unwrap_or_default(),
+            start.image
+        ));
+    }
+    let live = revision(&target["spec"]["template"]);
+    let expected = start.expect_revision.as_ref()?;
+    let hex = |revision: &str| revision.trim_start_matches("v1-").to_owned();
+    (!hex(&live).starts_with(&hex(expected))).then(|| {
+        format!("the target's revision is {live}, not {expected}; call get_status and decide again")
+    })
+}
+
 /// What the recorded state says about starting a run.
-fn standing(state: &State, live: &str, same_image: bool, image: &str) -> Option<Acted> {
+fn standing(state: &State, wish: &Image<'_>) -> Option<Acted> {
+    let image = wish.name;
+    let why = || {
+        let reason = state.run.as_ref().and_then(|r| r.reason.clone());
+        reason.unwrap_or_else(|| "no reason is recorded".to_owned())
+    };
     if state.phase == Phase::Failed && state.weight > 0 {
-        let why = state
-            .run
-            .as_ref()
-            .and_then(|r| r.reason.clone())
-            .unwrap_or_default();
         return Some(Acted::refused(format!(
-            "the last rollback left all traffic on the canary ({why}); repair the primary first, traffic then returns by itself"
+            "the last rollback left all traffic on the canary ({}); repair the primary first, traffic then returns by itself",
+            why()
         )));
     }
     if state.phase == Phase::Initializing {
@@ -144,28 +172,33 @@ fn standing(state: &State, live: &str, same_image: bool, image: &str) -> Option<
             "the Canary is still being initialized; call get_status until its phase is Initialized",
         ));
     }
-    if !same_image {
+    let going_on = state.phase.running();
+    if going_on && !wish.same && state.last_promoted.as_ref() == Some(&wish.then) {
+        return Some(Acted::refused(format!(
+            "{image} is what is live, and a run of another image is going on; call rollback to end that run"
+        )));
+    }
+    if !wish.same {
         return None;
     }
     if matches!(state.stage, Stage::Reverting | Stage::Restoring) {
-        let why = state
-            .run
-            .as_ref()
-            .and_then(|r| r.reason.clone())
-            .unwrap_or_default();
         return Some(Acted::refused(format!(
-            "the run of {image} is being rolled back ({why}); call get_status until its phase is Failed, and start another image then"
+            "the run of {image} is being rolled back ({}); call get_status until its phase is Failed, and start another image then",
+            why()
         )));
     }
-    if state.phase.running() {
+    if going_on {
         return Some(Acted::already(format!("a run of {image} is going on")));
     }
-    if state.last_promoted.as_deref() == Some(live) {
+    if state.last_promoted.as_ref() == Some(&wish.now) {
         return Some(Acted::already(format!("{image} is what is live")));
     }
-    (state.phase == Phase::Failed && state.last_applied.as_deref() == Some(live)).then(|| {
-        let why = state.run.as_ref().and_then(|r| r.reason.clone()).unwrap_or_default();
-        Acted::refused(format!("{image} was rolled back ({why}); build a new image, or put the live one back before trying this one again"))
+    let failed = state.phase == Phase::Failed && state.last_applied.as_ref() == Some(&wish.now);
+    failed.then(|| {
+        Acted::refused(format!(
+            "{image} was rolled back ({}); build a new image, or put the live one back before trying this one again",
+            why()
+        ))
     })
 }
 
@@ -177,6 +210,9 @@ async fn set_image(cluster: &Cluster, key: &Key, write: &Write) -> Acted {
     let wanted = revision(&written["spec"]["template"]);
     let begun = |canary: &Value| canary.str_at("/status/lastAppliedSpec") == Some(wanted.as_str());
     match until(cluster, key, PATIENCE, begun).await {
+        Some(canary) if canary.str_at("/status/lastPromotedSpec") == Some(wanted.as_str()) => {
+            Acted::applied("the image is set back to what is live, so there is nothing to roll out")
+        }
         Some(_) => Acted::applied("the image is set and the engine has taken the revision up"),
         None => Acted::unconfirmed(format!(
             "the image is set, but the engine has not begun within {} s; call get_status to see why",

@@ -170,8 +170,14 @@ pub fn kubeconfig(fleet: &Fleet, address: SocketAddr) -> String {
 pub fn write_private(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write as _;
     let beside = path.with_extension(format!("tmp-{}", std::process::id()));
+    // What lies there already may be anybody's, with anybody's rights: it goes, and the file is made anew.
+    if let Err(error) = std::fs::remove_file(&beside)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        return Err(error);
+    }
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create_new(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let written = options.open(&beside).and_then(|mut file| {
