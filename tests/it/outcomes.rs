@@ -168,7 +168,12 @@ async fn a_rollback_under_way_is_already_so() {
 async fn nothing_starts_that_nobody_would_drive() {
     let mut rig = Rig::without_engine(true);
     rig.pass(10).await;
-    assert_refused(&rig, rig.start("1.1.0"), "still being initialized").await;
+    assert_refused(
+        &rig,
+        rig.start("1.1.0"),
+        "the Canary is not initialized, and nobody has ever led cluster prod-kr",
+    )
+    .await;
     rig.start_engine("first");
     rig.until_phase(Phase::Initialized).await;
     rig.pass(10).await;
