@@ -1,7 +1,7 @@
 //! What goes wrong from the copy on: a promotion that fails, and a rollback of one that is under way.
 
 use canary_mcp::{
-    api::objects::{ObjectExt, POD},
+    api::objects::{DEPLOYMENT, ObjectExt, POD},
     decide::{facts::Verb, state::Phase},
     engine::control::Outcome,
 };
@@ -9,7 +9,9 @@ use serde_json::Value;
 
 use crate::support::{Rig, image, sequence};
 
-/// The version fails as a primary and only there: no pod of the primary with this image comes up, until dropped.
+const NAMESPACE: &str = "ai-platform";
+
+/// The version fails as a primary and only there: no new pod of the primary with this image comes up, until dropped.
 struct Sabotage(tokio::task::JoinHandle<()>);
 
 impl Sabotage {
@@ -19,7 +21,7 @@ impl Sabotage {
         let mut changes = store.subscribe();
         Self(tokio::spawn(async move {
             loop {
-                for pod in store.list(&POD, Some("ai-platform")) {
+                for pod in store.list(&POD, Some(NAMESPACE)) {
                     let at = "/spec/containers/0/image";
                     let new = pod.str_at(at) == Some(healthy.as_str());
                     if new && pod.name().starts_with("mcp-server-primary-") {
@@ -27,7 +29,7 @@ impl Sabotage {
                             p["spec"]["containers"][0]["image"] = broken.as_str().into();
                         };
                         store
-                            .modify(&POD, "ai-platform", pod.name(), "test", change)
+                            .modify(&POD, NAMESPACE, pod.name(), "test", change)
                             .unwrap();
                     }
                 }
@@ -104,4 +106,78 @@ async fn a_rollback_while_promoting_restores_the_previous_template() {
 async fn a_rollback_while_finalising_restores_the_previous_template() {
     let seen = rolled_back(|c| c.str_at("/status/phase") == Some("Finalising")).await;
     assert_eq!(seen, sequence(&[("Finalising", 0), ("Failed", 0)]));
+}
+
+/// While the primary is given the new template, its pods are exchanged a few at a time and at least one always serves.
+#[tokio::test(start_paused = true)]
+async fn the_primary_is_rolled_without_a_gap() {
+    let rig = Rig::initialized(|_| {}).await;
+    rig.set_image("1.1.0");
+    rig.until_phase(Phase::Promoting).await;
+    let from = rig.counts();
+    let done = |c: &Value| c.str_at("/status/phase") == Some("Finalising");
+    let never_empty = |r: &Rig| {
+        let ready = r
+            .object(&DEPLOYMENT, "mcp-server-primary")
+            .and_then(|p| p.int_at("/status/readyReplicas"));
+        assert!(ready >= Some(1), "{ready:?}");
+        assert_eq!(r.weights().0 + r.weights().1, 100);
+        done(&r.canary())
+    };
+    rig.until_stored("the end of the copy", never_empty).await;
+    let counts = rig.counts().since(&from);
+    assert!(counts.images.contains_key(&image("1.0.0")), "{counts:?}");
+    assert!(counts.images.contains_key(&image("1.1.0")), "{counts:?}");
+    rig.until_phase(Phase::Succeeded).await;
+    rig.assert_ended(Phase::Succeeded, "1.1.0").await;
+}
+
+/// Neither template comes up on the primary: all traffic stays on the canary, and comes back when the primary is repaired.
+#[tokio::test(start_paused = true)]
+async fn a_primary_that_cannot_come_back_leaves_the_traffic_on_the_canary() {
+    let rig = Rig::initialized(|_| {}).await;
+    rig.set_image("1.1.0");
+    rig.until_phase(Phase::Promoting).await;
+    let new = Sabotage::of(&rig, "1.1.0");
+    let old = Sabotage::of(&rig, "1.0.0");
+    let store = rig.member().server.store();
+    for pod in rig.pods_of("mcp-server-primary") {
+        store.remove(&POD, NAMESPACE, pod.name()).unwrap();
+    }
+    rig.until_stored("all traffic to the canary", |r| r.weights() == (0, 100))
+        .await;
+    rig.until_phase(Phase::Failed).await;
+    assert_eq!(rig.weights(), (0, 100));
+    assert!(rig.replicas_of("mcp-server") > 0);
+    assert_eq!(
+        rig.warnings("Rollback of mcp-server.ai-platform failed, primary not ready"),
+        1
+    );
+    rig.pass(10).await;
+    let from = rig.counts();
+    rig.pass(120).await;
+    let counts = rig.counts().since(&from);
+    assert_eq!(counts.no_endpoint_503, 0, "{counts:?}");
+    assert!(counts.share("mcp-server") > 99.9, "{counts:?}");
+    let refused = rig.start("1.2.0").await;
+    assert_eq!(refused.outcome, Outcome::Refused);
+    assert!(
+        refused.reason.contains("left all traffic on the canary"),
+        "{}",
+        refused.reason
+    );
+    drop((new, old));
+    let from = rig.counts();
+    for pod in rig.pods_of("mcp-server-primary") {
+        store.remove(&POD, NAMESPACE, pod.name()).unwrap();
+    }
+    rig.until_stored("all traffic to the primary", |r| {
+        r.weights() == (100, 0) && r.replicas_of("mcp-server") == 0
+    })
+    .await;
+    rig.pass(60).await;
+    rig.assert_idle();
+    assert_eq!(rig.canary().str_at("/status/phase"), Some("Failed"));
+    assert_eq!(rig.image_of("mcp-server-primary"), image("1.0.0"));
+    assert_eq!(rig.counts().since(&from).no_endpoint_503, 0);
 }

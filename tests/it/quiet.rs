@@ -63,7 +63,7 @@ async fn call_everything(rig: &Rig) {
     let table = rig.control.table(&Filter::default()).await.unwrap();
     assert_eq!(table.rows.len(), 1);
     rig.view().await;
-    let mut follow = rig.control.follow(&rig.key()).await.unwrap();
+    let mut follow = rig.control.follow(&Rig::key()).await.unwrap();
     assert!(follow.next().await.is_some());
     for acted in [
         rig.start("1.5.0").await,

@@ -225,3 +225,16 @@ async fn a_canary_without_endpoints_loses_its_traffic_first() {
         Some("the canary has traffic and no ready endpoint")
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_image_that_cannot_be_pulled_ends_at_the_progress_deadline() {
+    let rig = Rig::new();
+    rig.until_phase(Phase::Initialized).await;
+    rig.start("1.2.0-missing").await;
+    let began = rig.now();
+    let seen = rig.until_phase(Phase::Failed).await;
+    assert_eq!(seen, sequence(&[("Progressing", 0), ("Failed", 0)]));
+    let took = rig.now().since(began) / 1_000;
+    assert!((300..330).contains(&took), "took {took} s");
+    rig.assert_ended(Phase::Failed, "1.0.0").await;
+}

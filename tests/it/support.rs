@@ -145,7 +145,7 @@ impl Rig {
         }
     }
 
-    pub(crate) fn key(&self) -> Key {
+    pub(crate) fn key() -> Key {
         Key {
             cluster: "prod-kr".to_owned(),
             namespace: NAMESPACE.to_owned(),
@@ -251,7 +251,7 @@ impl Rig {
         change: impl FnOnce(&mut Start),
     ) -> Result<Acted, ControlError> {
         let mut start = Start {
-            key: self.key(),
+            key: Self::key(),
             image: image(tag),
             container: None,
             expect_revision: None,
@@ -270,7 +270,7 @@ impl Rig {
 
     pub(crate) async fn wish(&self, verb: Verb, skip: bool) -> Acted {
         let wish = Wish {
-            key: self.key(),
+            key: Self::key(),
             verb,
             skip,
             reason: Some("because".to_owned()),
@@ -282,7 +282,7 @@ impl Rig {
 
     pub(crate) async fn view(&self) -> RolloutView {
         self.control
-            .view(&self.key())
+            .view(&Self::key())
             .await
             .unwrap()
             .as_ref()

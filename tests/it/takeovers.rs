@@ -1,8 +1,10 @@
 //! The engine dies and another goes on: the same weights, the same end, and no request lost.
 
+use std::time::Duration;
+
 use canary_mcp::{
-    api::objects::{DEPLOYMENT, ObjectExt, VIRTUAL_SERVICE},
-    cluster::embedded::faults::RequestInfo,
+    api::objects::{DEPLOYMENT, ObjectExt, SCALED_OBJECT, VIRTUAL_SERVICE},
+    cluster::embedded::faults::{Held, RequestInfo},
     decide::{facts::Verb, state::Phase},
     engine::control::Outcome,
 };
@@ -152,6 +154,13 @@ async fn in_bootstrap() {
     rig.assert_ended(Phase::Initialized, "1.0.0").await;
 }
 
+/// Waits for the held write, but not for ever: on the paused clock an hour is nothing.
+async fn reached(held: &Held) {
+    tokio::time::timeout(Duration::from_secs(3_600), held.reached())
+        .await
+        .expect("the write must come within an hour");
+}
+
 /// The first engine's write is on its way when the engine dies; it arrives when the second has already gone on.
 async fn late(write: impl Fn(&RequestInfo) -> bool + Send + Sync + 'static, arrives: i64) {
     let mut rig = Rig::initialized(|_| {}).await;
@@ -161,7 +170,7 @@ async fn late(write: impl Fn(&RequestInfo) -> bool + Send + Sync + 'static, arri
         .until(|c| c.int_at("/status/canaryWeight") == Some(5))
         .await;
     let held = rig.member().server.faults().hold_next(write);
-    held.reached().await;
+    reached(&held).await;
     rig.crash_engine();
     rig.start_engine("second");
     let between = rig
@@ -191,4 +200,36 @@ async fn a_late_route_write_of_the_dead_engine_changes_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_late_status_write_of_the_dead_engine_changes_nothing() {
     late(|r| r.plural == "canaries" && r.subresource == "status", 15).await;
+}
+
+/// The pause is what scales the target down: one that arrives in the next run would take the canary away under traffic.
+#[tokio::test(start_paused = true)]
+async fn a_late_pause_of_the_dead_engine_changes_nothing() {
+    let mut rig = Rig::initialized(|_| {}).await;
+    rig.set_image("1.1.0");
+    rig.until(stage("settling")).await;
+    let pause =
+        |r: &RequestInfo| r.plural == "scaledobjects" && r.is_write() && r.name == "mcp-server";
+    let held = rig.member().server.faults().hold_next(pause);
+    reached(&held).await;
+    rig.crash_engine();
+    rig.start_engine("second");
+    rig.until_phase(Phase::Succeeded).await;
+    rig.set_image("1.2.0");
+    rig.until(|c| c.int_at("/status/canaryWeight") == Some(10))
+        .await;
+    rig.pass(5).await;
+    let pause_of = |rig: &Rig| {
+        let scaler = rig.object(&SCALED_OBJECT, "mcp-server").unwrap();
+        scaler
+            .annotation("autoscaling.keda.sh/paused-replicas")
+            .map(str::to_owned)
+    };
+    assert_eq!(pause_of(&rig), None);
+    held.release();
+    rig.pass(10).await;
+    assert_eq!(pause_of(&rig), None);
+    assert!(rig.replicas_of("mcp-server") > 0);
+    rig.until_phase(Phase::Succeeded).await;
+    rig.assert_ended(Phase::Succeeded, "1.2.0").await;
 }
