@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     compute::{row, view},
-    words::{line, next, summary},
+    words::{between, line, next, summary},
 };
 
 use crate::decide::state::{Phase, Verdict};

@@ -271,13 +271,14 @@ impl Control {
                 }
                 // Pods are not watched for the length of a call, only looked at now and then.
                 let look = async {
-                    match pods {
-                        true => tokio::time::sleep(LOOK_AT_PODS).await,
-                        false => std::future::pending().await,
+                    if pods {
+                        tokio::time::sleep(LOOK_AT_PODS).await;
+                    } else {
+                        std::future::pending::<()>().await;
                     }
                 };
                 tokio::select! {
-                    changed = changes.changed() => if changed.is_err() { return },
+                    alive = changes.changed() => if alive.is_err() { return },
                     () = look => {}
                 }
             }

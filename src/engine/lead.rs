@@ -41,7 +41,6 @@ pub(super) async fn lead(shared: Arc<Shared>, cluster: Cluster, stop: Cancellati
         let now = standing.borrow_and_update().clone();
         match now {
             Standing::Held(held) => {
-                tracing::info!(cluster = name, epoch = held.epoch(), "leading");
                 let term = drive(&shared, &cluster, &held);
                 tokio::select! {
                     () = stop.cancelled() => break,
@@ -50,7 +49,10 @@ pub(super) async fn lead(shared: Arc<Shared>, cluster: Cluster, stop: Cancellati
                 }
                 continue;
             }
-            Standing::Follower { holder } => tracing::info!(cluster = name, holder, "not leading"),
+            Standing::Follower { holder: None } => {}
+            Standing::Follower {
+                holder: Some(holder),
+            } => tracing::info!(cluster = name, holder, "not leading"),
             Standing::Refused(why) => tracing::warn!(cluster = name, "read-only: {why}"),
         }
         tokio::select! {

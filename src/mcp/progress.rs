@@ -7,7 +7,7 @@ use rmcp::{RoleServer, model::ProgressNotificationParam, service::RequestContext
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::words::line;
+use super::words::{between, told};
 use crate::{api::view::RolloutView, engine::control::Follow};
 
 /// Clients known to keep a call open for as long as progress comes, by the name in `_meta`'s `clientInfo`. Everybody else is answered
@@ -155,7 +155,10 @@ pub(in crate::mcp) async fn follow(
                 let Some(view) = view else { return Ended::Lost };
                 let news = last.as_deref().is_none_or(|last| differ(last, &view));
                 if news {
-                    progress.say(line(&view)).await;
+                    for step in last.as_deref().map(|last| between(last, &view)).unwrap_or_default() {
+                        progress.say(step).await;
+                    }
+                    progress.say(told(&view)).await;
                     beat = Instant::now() + HEARTBEAT;
                 }
                 *last = Some(view);
@@ -179,7 +182,7 @@ fn differ(a: &RolloutView, b: &RolloutView) -> bool {
             view.failed_checks,
             view.waiting_for
                 .as_ref()
-                .map(|waiting| waiting.what.clone()),
+                .map(|waiting| (waiting.what.clone(), waiting.how.clone())),
         )
     };
     news(a) != news(b)
@@ -191,8 +194,8 @@ fn still(view: Option<&RolloutView>) -> String {
         return "still waiting for the first look at the rollout".to_owned();
     };
     match &view.next_check_at {
-        Some(at) => format!("still {}, next check at {at}", line(view)),
-        None => format!("still {}", line(view)),
+        Some(at) => format!("still {}, next check at {at}", told(view)),
+        None => format!("still {}", told(view)),
     }
 }
 

@@ -1,6 +1,12 @@
 //! The sentences that progress messages and results carry: about a rollout the API's own, and how any text becomes a sentence.
 
-pub(in crate::mcp) use crate::api::view::{line, next, summary};
+use crate::api::view::RolloutView;
+pub(in crate::mcp) use crate::api::view::{between, next, summary};
+
+/// One rollout in one line with what it waits for, as a progress message says it: a sentence without its full stop.
+pub(in crate::mcp) fn told(view: &RolloutView) -> String {
+    summary(view).trim_end_matches('.').to_owned()
+}
 
 /// `text` as a sentence: without white space around it, and with one full stop.
 pub(in crate::mcp) fn sentence(text: &str) -> String {

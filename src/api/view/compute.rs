@@ -164,10 +164,13 @@ fn waiting_for(
         let view = self::copy(of, None);
         let (ready, wanted) = (view.ready, view.replicas);
         let trouble = of.and_then(|of| trouble(objects, of));
-        wait(
-            format!("the {copy}'s pods to become ready ({ready} of {wanted} are)"),
-            trouble,
-        )
+        let what = if ready < wanted {
+            format!("the {copy}'s pods to become ready ({ready} of {wanted} are)")
+        } else {
+            // Those that are ready may still be of the version before.
+            format!("the {copy}'s new pods to take over")
+        };
+        wait(what, trouble)
     };
     let route = || wait("the mesh to take up the route".to_owned(), None);
     let (target, primary) = (objects.target.as_ref(), objects.primary.as_ref());
@@ -323,15 +326,19 @@ fn paused(scaler: &Value) -> bool {
             .is_some_and(|text| text != "false")
 }
 
-/// The newest events, oldest first; a list comes by name.
+/// The newest events, oldest first. A list comes by name; of events of one moment the one that was written first comes first.
 fn events(objects: &Objects) -> Vec<EventView> {
-    let mut all: Vec<(Moment, EventView)> =
-        objects.events.iter().filter_map(|e| event(e)).collect();
-    all.sort_by_key(|(at, _)| *at);
+    let written = |e: &Value| e.resource_version().parse::<u64>().unwrap_or_default();
+    let mut all: Vec<(Moment, u64, EventView)> = objects
+        .events
+        .iter()
+        .filter_map(|e| event(e).map(|(at, view)| (at, written(e), view)))
+        .collect();
+    all.sort_by_key(|(at, written, _)| (*at, *written));
     let skipped = all.len().saturating_sub(EVENTS);
     all.into_iter()
         .skip(skipped)
-        .map(|(_, event)| event)
+        .map(|(_, _, event)| event)
         .collect()
 }
 

@@ -294,3 +294,44 @@ fn a_canary_that_is_spoilt_in_mid_run_is_waited_for() {
         })
     );
 }
+
+#[test]
+fn steps_between_two_looks_are_told() {
+    let mut last = view(&third_step(), NOON, &Settings::default());
+    let check = |name: &str, value| StepCheckView {
+        name: name.into(),
+        value: Some(value),
+        verdict: Verdict::Pass,
+    };
+    let step = |weight, value| StepView {
+        weight,
+        at: String::new(),
+        verdict: Some(Verdict::Pass),
+        checks: vec![
+            check("request-success-rate", value),
+            check("mcp-latency", 182.0),
+        ],
+    };
+    last.steps = vec![
+        step(5, 99.9),
+        step(10, 99.8),
+        step(15, 99.7),
+        step(20, 99.6),
+    ];
+    last.step.n = 1;
+    last.weight.written = 5;
+    let mut newer = last.clone();
+    assert_eq!(between(&last, &newer), Vec::<String>::new());
+
+    newer.step.n = 4;
+    newer.weight.written = 20;
+    let told = [
+        "prod-kr ai-platform/mcp-server: 10% to canary, success 99.9% (min 99.5), p99 182 ms (max 2000), step 2 of 6",
+        "prod-kr ai-platform/mcp-server: 15% to canary, success 99.8% (min 99.5), p99 182 ms (max 2000), step 3 of 6",
+    ];
+    assert_eq!(between(&last, &newer), told);
+
+    newer.phase = Phase::Promoting;
+    let fourth = "prod-kr ai-platform/mcp-server: 20% to canary, success 99.7% (min 99.5), p99 182 ms (max 2000), step 4 of 6";
+    assert_eq!(between(&last, &newer), [told[0], told[1], fourth]);
+}

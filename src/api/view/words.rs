@@ -32,6 +32,41 @@ pub fn summary(view: &RolloutView) -> String {
     format!("{line}; waits for {}{how}.", waiting.what)
 }
 
+/// The lines of the steps that a run has taken between two looks and that the newer one's own line does not tell: who follows hears of
+/// every step, however fast they came.
+#[must_use]
+pub fn between(last: &RolloutView, view: &RolloutView) -> Vec<String> {
+    let told = if last.run == view.run { last.step.n } else { 0 };
+    let analysed = matches!(view.phase, Phase::Progressing | Phase::WaitingPromotion);
+    let tells_its_own = analysed && view.weight.written > 0 && view.reason.is_none();
+    let until = if tells_its_own {
+        view.step.n - 1
+    } else {
+        view.step.n
+    };
+    (told + 1..=until).filter_map(|n| step(view, n)).collect()
+}
+
+/// The line of one past step, as it was when its weight was written; `None` when it is no longer in the record.
+fn step(view: &RolloutView, n: i64) -> Option<String> {
+    let index = usize::try_from(n - 1 - i64::from(view.steps_merged)).ok()?;
+    let step = view.steps.get(index)?;
+    let before = index.checked_sub(1).and_then(|i| view.steps.get(i));
+    let mut then = view.clone();
+    then.phase = Phase::Progressing;
+    then.reason = None;
+    then.failed_checks = 0;
+    then.weight.written = step.weight;
+    then.step.n = n;
+    for check in &mut then.checks {
+        let was = before.and_then(|s| s.checks.iter().find(|c| c.name == check.name));
+        check.value = was.and_then(|c| c.value);
+        check.verdict = was.map(|c| c.verdict);
+        check.error = None;
+    }
+    Some(line(&then))
+}
+
 /// What to call now, for an assistant.
 #[must_use]
 pub fn next(view: &RolloutView) -> String {

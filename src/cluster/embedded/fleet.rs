@@ -64,9 +64,6 @@ const NODE: Kind = Kind {
     plural: "nodes",
 };
 
-/// Below this speed metrics are scraped each 10 virtual seconds, from it on each 15: still four samples a minute.
-const FAST: f64 = 100.0;
-
 /// What a fleet is made of.
 #[derive(Debug, Clone)]
 pub struct FleetOptions {
@@ -183,7 +180,7 @@ impl std::fmt::Debug for Member {
     }
 }
 
-/// A running fleet; dropping it ends its controllers, traffic and scrapes.
+/// A running fleet; dropping it ends its controllers and traffic.
 #[derive(Debug)]
 pub struct Fleet {
     epoch: Moment,
@@ -228,7 +225,6 @@ impl Fleet {
             let requests =
                 Traffic::new(store, Arc::clone(&metrics), tally.clone(), traffic.clone());
             tasks.spawn(requests.run());
-            tasks.spawn(scrape(Arc::clone(&metrics), clock.clone()));
             fleet.members.push(Member {
                 name,
                 labels,
@@ -271,16 +267,6 @@ impl Fleet {
     /// The panic.
     pub async fn failed(&mut self) -> Option<Result<(), tokio::task::JoinError>> {
         self.tasks.join_next().await
-    }
-}
-
-async fn scrape(metrics: Arc<Metrics>, clock: Clock) {
-    let every = if clock.speed() < FAST { 10_000 } else { 15_000 };
-    let mut next = clock.now();
-    loop {
-        next = next.plus(every).max(clock.now());
-        clock.sleep_until(next).await;
-        metrics.scrape(clock.now());
     }
 }
 

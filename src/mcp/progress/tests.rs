@@ -128,7 +128,7 @@ async fn each_step_is_told_once_and_silence_is_filled() {
     .await;
     assert_eq!(end, Ended::Reached);
     assert_eq!(last.unwrap().phase, Phase::Succeeded);
-    let said = |view: RolloutView| line(&view);
+    let said = |view: RolloutView| told(&view);
     let five = said(rollout(Phase::Progressing, 5, 1));
     let ten = said(rollout(Phase::Progressing, 10, 2));
     let heard = scene.heard.lock().unwrap().clone();

@@ -152,7 +152,7 @@ impl McpServer {
         if limits.patience.is_zero() || view.cursor != cursor {
             return Ok((view, None));
         }
-        progress.say(words::line(&view)).await;
+        progress.say(words::told(&view)).await;
         let mut follow = self.control.follow(key).await?;
         let mut last = Some(Arc::clone(&view));
         let ended = progress::follow(
@@ -203,7 +203,11 @@ fn tabled(table: Table, wanted_to_wait: bool) -> Status {
     rows.truncate(ROWS);
     let summary = match count {
         0 => "no rollout matches".to_owned(),
-        1..=ROWS => format!("{count} rollouts, {running} of them going on"),
+        1 => format!(
+            "1 rollout, {}going on",
+            if running == 1 { "" } else { "not " }
+        ),
+        2..=ROWS => format!("{count} rollouts, {running} of them going on"),
         _ => format!("{count} rollouts, {running} of them going on; the first {ROWS} are shown"),
     };
     let summary = with_unreachable(&summary, &unreachable);

@@ -65,7 +65,12 @@ fn listed(clusters: Vec<ClusterRow>, selected: bool) -> ClusterList {
     let mut parts = vec![if names.is_empty() {
         "no cluster matches".to_owned()
     } else {
-        format!("{} clusters: {}", names.len(), names.join(", "))
+        let clusters = if names.len() == 1 {
+            "cluster"
+        } else {
+            "clusters"
+        };
+        format!("{} {clusters}: {}", names.len(), names.join(", "))
     }];
     if lost > 0 {
         parts.push(format!("{lost} unreachable"));

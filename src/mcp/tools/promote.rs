@@ -79,14 +79,14 @@ impl McpServer {
         wish: Wish,
         context: &RequestContext<RoleServer>,
     ) -> Result<Head, ToolError> {
-        let verb = match wish.verb {
-            Verb::Promote => "promote",
-            Verb::Rollback => "rollback",
-            Verb::Reset => "reset",
+        let (verb, words) = match wish.verb {
+            Verb::Promote => ("promote", "promote"),
+            Verb::Rollback => ("rollback", "roll back"),
+            Verb::Reset => ("reset", "reset"),
         };
         let mut progress = Progress::of(context);
         progress
-            .say(format!("{}: asking the engine to {verb}", wish.key))
+            .say(format!("{}: asking the engine to {words}", wish.key))
             .await;
         let still = format!("{}: waiting for the engine to act", wish.key);
         let acted = progress.during(self.control.wish(&wish), &still).await?;

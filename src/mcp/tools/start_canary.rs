@@ -97,7 +97,10 @@ impl McpServer {
 
         let mut progress = Progress::of(&context);
         progress
-            .say(format!("{}: rolling {} out", start.key, start.image))
+            .say(format!(
+                "{}: asking the engine to roll {} out",
+                start.key, start.image
+            ))
             .await;
         let still = format!("{}: waiting for the engine to begin", start.key);
         let acted = progress.during(self.control.start(&start), &still).await?;
@@ -154,7 +157,7 @@ impl McpServer {
                 );
             }
         };
-        progress.say(words::line(&begun)).await;
+        progress.say(words::told(&begun)).await;
         let run = begun.run.clone();
         let ended = progress::follow(
             &mut follow,

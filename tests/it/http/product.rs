@@ -257,7 +257,7 @@ async fn progress_comes_with_a_token_only_and_grows() {
             json!({
                 "progressToken": "token",
                 "progress": 0.0,
-                "message": "prod-kr ai-platform/mcp-server: rolling registry.example/mcp-server:1.1.0 out",
+                "message": "prod-kr ai-platform/mcp-server: asking the engine to roll registry.example/mcp-server:1.1.0 out",
             })
         );
         assert!(heard.last().unwrap().get("result").is_some());

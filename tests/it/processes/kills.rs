@@ -155,14 +155,17 @@ async fn run(lane: &Lane, kubeconfig: PathBuf) {
     follow(&mut canary, &mut seen, is_over).await;
 
     let healthy = lane.tag == "1.1.0";
-    let (sequence, live, failed) = if healthy {
-        (PROMOTED, "1.1.0", 0)
+    let (sequence, live) = if healthy {
+        (PROMOTED, "1.1.0")
     } else {
-        (ROLLED_BACK, "1.0.0", 3)
+        (ROLLED_BACK, "1.0.0")
     };
     let seen: Vec<(&str, i64)> = seen.iter().map(|(p, w)| (p.as_str(), *w)).collect();
     assert_eq!(seen, sequence, "{:?}", lane.kills);
-    assert_eq!(canary.object.int_at("/status/failedChecks"), Some(failed));
+    // On a machine that is too busy for the clusters' clock an analysis of a healthy version may find no data yet and hold the weight;
+    // three of them would have ended the run. A bad version is judged three times, whoever judges.
+    let failed = canary.object.int_at("/status/failedChecks").unwrap();
+    assert!(if healthy { failed < 3 } else { failed == 3 }, "{failed}");
     let terms = i64::try_from(lane.kills.len()).unwrap();
     assert_eq!(
         term(&kubectl).await,

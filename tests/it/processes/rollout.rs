@@ -142,8 +142,9 @@ async fn stream_a_rollout(server: &Server, era: Era, cluster: &str, kubectl: &Ku
     let mut stream = Stream::call(server, era, "start_canary", start).await;
     let mut last = -1.0;
     let first = stream.progress(&mut last).await.unwrap();
-    let begins =
-        format!("{cluster} ai-platform/mcp-server: rolling registry.example/mcp-server:1.1.0 out");
+    let begins = format!(
+        "{cluster} ai-platform/mcp-server: asking the engine to roll registry.example/mcp-server:1.1.0 out"
+    );
     assert_eq!(first, begins);
     let (said, result) = stream.rest(&mut last).await;
     assert_eq!(weights(&said), [5, 10, 15, 20, 25, 30], "{said:#?}");
