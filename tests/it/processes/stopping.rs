@@ -2,11 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use canary_mcp::{
-    api::objects::{LEASE, ObjectExt},
-    cluster::Clock,
-    decide::facts::Moment,
-};
+use canary_mcp::api::objects::{LEASE, ObjectExt};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
