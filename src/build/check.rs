@@ -55,7 +55,7 @@ pub fn check(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
 fn sources(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
     let named = plan.checks.iter().filter_map(|check| match &check.source {
         Source::Template { namespace, name } => Some((check, namespace.clone(), name.clone())),
-        Source::SuccessRate | Source::Duration | Source::Query(_) => None,
+        Source::SuccessRate | Source::Duration | Source::Named(_) | Source::Query(_) => None,
     });
     named
         .filter_map(|(check, namespace, name)| {

@@ -114,6 +114,8 @@ pub enum Source {
     SuccessRate,
     /// `request-duration`: 99th percentile in milliseconds of requests to the canary.
     Duration,
+    /// One of the further metrics that are known by name alone.
+    Named(Named),
     /// An inline `PromQL` query (deprecated in Flagger).
     Query(String),
     /// A `MetricTemplate`.
@@ -123,6 +125,47 @@ pub enum Source {
         /// Its name.
         name: String,
     },
+}
+
+/// Metrics that a name alone stands for, beside Flagger's two. All are of the canary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// `error-rate`: percent of requests with a 5xx.
+    ErrorRate,
+    /// `request-duration-p50`: median in milliseconds.
+    DurationP50,
+    /// `request-duration-p90`: 90th percentile in milliseconds.
+    DurationP90,
+    /// `request-duration-p95`: 95th percentile in milliseconds.
+    DurationP95,
+    /// `request-duration-p99`: 99th percentile in milliseconds.
+    DurationP99,
+    /// `cpu-usage`: percent of the CPU that its pods request.
+    CpuUsage,
+    /// `memory-usage`: mebibytes of working set, the mean of its pods.
+    MemoryUsage,
+}
+
+impl Named {
+    /// Every one with its name.
+    pub const ALL: [(&'static str, Self); 7] = [
+        ("error-rate", Self::ErrorRate),
+        ("request-duration-p50", Self::DurationP50),
+        ("request-duration-p90", Self::DurationP90),
+        ("request-duration-p95", Self::DurationP95),
+        ("request-duration-p99", Self::DurationP99),
+        ("cpu-usage", Self::CpuUsage),
+        ("memory-usage", Self::MemoryUsage),
+    ];
+
+    /// The metric of this name.
+    #[must_use]
+    pub fn of(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .find(|(n, _)| *n == name)
+            .map(|(_, metric)| *metric)
+    }
 }
 
 impl Plan {

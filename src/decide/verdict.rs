@@ -114,7 +114,7 @@ pub fn halt(plan: &Plan, check: &CheckResult) -> Option<String> {
                 duration(bound)
             )
         }
-        Some(Source::Query(_) | Source::Template { .. }) | None => {
+        Some(Source::Named(_) | Source::Query(_) | Source::Template { .. }) | None => {
             format!("{} {value:.2} {sign} {bound}", check.name)
         }
     };
@@ -127,10 +127,13 @@ fn missing(plan: &Plan, name: &str, source: Option<&Source>, error: Option<&str>
         (Some(Source::SuccessRate | Source::Duration), Some(error)) => {
             format!("Prometheus query failed: {error}")
         }
-        (Some(Source::Query(_) | Source::Template { .. }) | None, Some(error)) => {
+        (
+            Some(Source::Named(_) | Source::Query(_) | Source::Template { .. }) | None,
+            Some(error),
+        ) => {
             format!("Metric query failed for {name}: {error}")
         }
-        (Some(Source::SuccessRate | Source::Duration), None) => format!(
+        (Some(Source::SuccessRate | Source::Duration | Source::Named(_)), None) => format!(
             "Halt advancement no values found for {PROVIDER} metric {name} probably {}.{} is not receiving traffic",
             plan.target, plan.namespace
         ),

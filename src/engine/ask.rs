@@ -98,6 +98,10 @@ impl Asker<'_> {
                 self.query(builtin::DURATION, &values, &self.installed())
                     .await
             }
+            Source::Named(named) => {
+                self.query(&builtin::named(*named), &values, &self.installed())
+                    .await
+            }
             Source::Query(query) => self.query(query, &values, &self.installed()).await,
             Source::Template { namespace, name } => {
                 let template = self

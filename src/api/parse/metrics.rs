@@ -5,13 +5,18 @@ use crate::{
     api::objects::ObjectExt,
     decide::{
         facts::Bounds,
-        plan::{Check, Source},
+        plan::{Check, Named, Source},
     },
 };
 
 /// The metrics that need no query, and what they are.
-const BUILT_IN: &str =
-    "request-success-rate (percent without a 5xx) and request-duration (99th percentile in ms)";
+fn built_in() -> String {
+    let further: Vec<&str> = Named::ALL.iter().map(|(name, _)| *name).collect();
+    format!(
+        "request-success-rate (percent without a 5xx), request-duration (99th percentile in ms), {}",
+        further.join(", ")
+    )
+}
 
 pub(super) fn checks(f: &mut Fields<'_>) -> Vec<Check> {
     let mut all = Vec::new();
@@ -27,7 +32,7 @@ fn metric(f: &mut Fields<'_>, path: &str) -> Vec<Check> {
         f.refuse(
             &format!("{path}.name"),
             "the metric has no name",
-            format!("name it; built in are {BUILT_IN}"),
+            format!("name it; built in are {}", built_in()),
         );
         return Vec::new();
     };
@@ -55,7 +60,7 @@ fn metric(f: &mut Fields<'_>, path: &str) -> Vec<Check> {
 
 fn label(source: &Source) -> String {
     match source {
-        Source::SuccessRate | Source::Duration => "built in".to_owned(),
+        Source::SuccessRate | Source::Duration | Source::Named(_) => "built in".to_owned(),
         Source::Query(_) => "query".to_owned(),
         Source::Template { name, .. } => name.clone(),
     }
@@ -79,11 +84,18 @@ fn sources(f: &mut Fields<'_>, path: &str, name: &str) -> Vec<Source> {
         let name = f.name(&format!("{template}.name"), 253);
         sources.push(Source::Template { namespace, name });
     }
+    // Flagger does not know these names: with a query of its own such a metric is that query alone.
+    if sources.is_empty() {
+        sources.extend(Named::of(name).map(Source::Named));
+    }
     if sources.is_empty() {
         f.refuse(
             &format!("{path}.name"),
             format!("there is no built-in metric {name:?}"),
-            format!("give a query or a templateRef, or use one of {BUILT_IN}"),
+            format!(
+                "give a query or a templateRef, or use one of {}",
+                built_in()
+            ),
         );
     }
     sources
