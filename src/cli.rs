@@ -68,7 +68,7 @@ pub struct ServeArgs {
         value_delimiter = ','
     )]
     pub kubeconfig: Vec<String>,
-    /// Clusters (names of contexts) whose rollouts the engine drives, a glob; repeatable. Without it they are read-only
+    /// Clusters (names of contexts) whose rollouts the engine drives, a glob; repeatable. It drives none without it
     #[arg(
         long,
         value_name = "GLOB",
