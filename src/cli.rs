@@ -68,7 +68,7 @@ pub struct ServeArgs {
         value_delimiter = ','
     )]
     pub kubeconfig: Vec<String>,
-    /// Clusters (names of contexts) whose rollouts the engine drives, a glob; repeatable. It drives none without it
+    /// Clusters (names of contexts) whose rollouts the engine drives, a glob; repeatable. Without it only the embedded ones and the one around this pod
     #[arg(
         long,
         value_name = "GLOB",
