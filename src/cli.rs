@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(
     name = "canary-mcp",
     version,
-    after_help = "Logs go to stderr; RUST_LOG sets their level (default info,rmcp=warn). Lists in environment variables are separated by commas."
+    after_help = "Logs go to stderr; RUST_LOG sets their level (default info,rmcp=warn,hyper=warn,kube=warn). Lists in environment variables are separated by commas."
 )]
 pub struct Cli {
     /// What to do.
@@ -68,7 +68,7 @@ pub struct ServeArgs {
         value_delimiter = ','
     )]
     pub kubeconfig: Vec<String>,
-    /// Clusters (names of contexts) whose rollouts the engine drives, a glob; repeatable. Without it they are read-only
+    /// Clusters (names of contexts) whose rollouts the engine drives, a glob; repeatable. Without it only the embedded ones and the one around this pod
     #[arg(
         long,
         value_name = "GLOB",

@@ -58,21 +58,7 @@ pub fn route(
     allow_hosts: &[String],
     from_flag: bool,
 ) -> Result<Route, String> {
-    let url = Url::parse(address).map_err(|error| {
-        format!("is no URL ({error}), write for example http://prometheus.istio-system:9090")
-    })?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(format!(
-            "has the scheme {}, only http and https can be called",
-            url.scheme()
-        ));
-    }
-    if !from_flag && (!url.username().is_empty() || url.password().is_some()) {
-        return Err(
-            "has a user name or password in it, put them in the Secret that secretRef names"
-                .to_owned(),
-        );
-    }
+    let url = parse(address, from_flag)?;
     // The parser has turned every spelling of an IPv4 address into four numbers.
     let Some(host) = url.domain() else {
         if from_flag {
@@ -116,6 +102,25 @@ pub fn route(
             "names {host}, which is outside the cluster and not allowed: start the server with --allow-hosts {host}"
         )),
     }
+}
+
+fn parse(address: &str, from_flag: bool) -> Result<Url, String> {
+    let url = Url::parse(address).map_err(|error| {
+        format!("is no URL ({error}), write for example http://prometheus.istio-system:9090")
+    })?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(format!(
+            "has the scheme {}, only http and https can be called",
+            url.scheme()
+        ));
+    }
+    if !from_flag && (!url.username().is_empty() || url.password().is_some()) {
+        return Err(
+            "has a user name or password in it, put them in the Secret that secretRef names"
+                .to_owned(),
+        );
+    }
+    Ok(url)
 }
 
 fn service_route(url: &Url, service: &str, namespace: &str) -> Result<Route, String> {

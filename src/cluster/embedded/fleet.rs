@@ -260,14 +260,6 @@ impl Fleet {
     pub fn epoch(&self) -> Moment {
         self.epoch
     }
-
-    /// Waits until one of the fleet's tasks ends, which none does but by a panic; `None` when there is no task.
-    ///
-    /// # Errors
-    /// The panic.
-    pub async fn failed(&mut self) -> Option<Result<(), tokio::task::JoinError>> {
-        self.tasks.join_next().await
-    }
 }
 
 /// All manifests in the order in which they are applied, each with its file and kind.

@@ -19,6 +19,8 @@ use crate::decide::facts::Moment;
 const LIFE_MS: i64 = 2 * 3_600_000;
 /// How long the next store is written to before it is asked: the history that every query can rely on.
 const OVERLAP_MS: i64 = 1_800_000;
+/// What may nest in a query. Parser, check and engine go one call deeper for each, and a stack that ends takes the whole process with it.
+const MOST_NESTING: usize = 200;
 
 /// The scrapes of the last half hour to two hours.
 pub(super) struct History {
@@ -147,6 +149,11 @@ pub(super) fn range(
 
 /// tsink takes queries that Prometheus refuses, so the stricter parser goes first.
 fn check(query: &str) -> Result<Expr, QueryError> {
+    if nesting(query) > MOST_NESTING {
+        return Err(QueryError::Bad(format!(
+            "the embedded prometheus takes no more than {MOST_NESTING} operators and brackets in a query"
+        )));
+    }
     let expr = promql_parser::parser::parse(query).map_err(QueryError::Bad)?;
     if has_subquery(&expr) {
         // tsink does not align their steps as Prometheus does: its values would be wrong.
@@ -161,6 +168,16 @@ fn check(query: &str) -> Result<Expr, QueryError> {
 #[expect(clippy::needless_pass_by_value, reason = "map_err hands it over")]
 fn execution(error: PromqlError) -> QueryError {
     QueryError::Execution(error.to_string())
+}
+
+/// At least as deep as the query can nest: every operator and opening bracket of its text, those in label values too.
+fn nesting(query: &str) -> usize {
+    let marks = query.matches(['(', '[', '+', '-', '*', '/', '%', '^', '=', '<', '>', '!']);
+    let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let named = |word: &&str| {
+        ["and", "or", "unless", "atan2"].contains(&word.to_ascii_lowercase().as_str())
+    };
+    marks.count() + words.filter(named).count()
 }
 
 fn has_subquery(expr: &Expr) -> bool {

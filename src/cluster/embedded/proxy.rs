@@ -350,6 +350,31 @@ mod tests {
     }
 
     #[test]
+    fn a_query_nests_so_deep_and_no_deeper() {
+        let wraps = [
+            ("-", "1", ""),
+            ("(", "1", ")"),
+            ("abs(", "vector(1)", ")"),
+            ("1+", "1", ""),
+            ("", "1", "^1"),
+            ("vector(1) or ", "vector(1)", ""),
+        ];
+        for (before, inner, after) in wraps {
+            for (deep, code) in [(95, 200), (1_000, 400)] {
+                let query = format!("{}{inner}{}", before.repeat(deep), after.repeat(deep));
+                let query: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
+                let (is, body) = get(&format!("/api/v1/query?query={query}"));
+                assert_eq!(is, code, "{before} {after} {deep}: {body}");
+            }
+        }
+        let (_, body) = get(&format!("/api/v1/query?query=1{}", "-1".repeat(201)));
+        assert_eq!(
+            body["error"],
+            "invalid parameter \"query\": the embedded prometheus takes no more than 200 operators and brackets in a query"
+        );
+    }
+
+    #[test]
     fn queries_may_be_posted() {
         let request = Request::post("/api/v1/query")
             .body(Bytes::from("query=vector(2)"))

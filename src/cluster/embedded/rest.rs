@@ -350,6 +350,9 @@ impl Answering<'_> {
     /// Reviews are answered and not kept: everything is allowed here.
     fn review(&self) -> Result<Reply, Status> {
         let mut review = self.body()?;
+        if !review.is_object() {
+            return Err(Status::bad_request("a review must be a JSON object"));
+        }
         review["apiVersion"] = json!(self.served.api_version());
         review["kind"] = json!(self.served.kind);
         review["status"] = if self.served.kind == "SelfSubjectRulesReview" {
@@ -462,5 +465,29 @@ fn dry_run(text: &str) -> Result<bool, Status> {
                 ..Default::default()
             })),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{super::route::Route, *};
+    use crate::cluster::clock::Clock;
+
+    #[test]
+    fn a_review_that_is_no_object_is_refused() {
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let Route::Resource(target) = Route::parse(path) else {
+            panic!("{path} names objects");
+        };
+        let call = Call {
+            target,
+            query: Query::default(),
+            form: Form::Plain,
+            content_type: "application/json".to_owned(),
+            manager: "t".to_owned(),
+            body: Bytes::from_static(b"[]"),
+        };
+        let answer = answer(&Store::new(Clock::real()), Verb::Create, &call);
+        assert_eq!(answer.err().map(|status| status.code), Some(400));
     }
 }

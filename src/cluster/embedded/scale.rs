@@ -99,12 +99,14 @@ pub(super) fn write(
     let Some((parent, leaf)) = scale.spec_replicas.rsplit_once('/') else {
         return Err(Status::method_not_allowed());
     };
-    if scaled.pointer(parent).is_none() {
+    if parent == "/spec" && scaled.get("spec").is_none() {
         scaled["spec"] = json!({});
     }
-    if let Some(parent) = scaled.pointer_mut(parent) {
-        parent[leaf] = json!(replicas);
-    }
+    let Some(Value::Object(fields)) = scaled.pointer_mut(parent) else {
+        let cause = Cause::required(parent.trim_start_matches('/').replace('/', "."), "");
+        return Err(Status::invalid(served, name, vec![cause]));
+    };
+    fields.insert(leaf.to_owned(), json!(replicas));
     for key in ["resourceVersion", "uid"] {
         match wanted["metadata"].get(key) {
             Some(value) => scaled["metadata"][key] = value.clone(),
@@ -165,5 +167,20 @@ mod tests {
                 .code,
             422
         );
+    }
+
+    #[test]
+    fn replicas_below_what_is_not_there_take_nothing_else_away() {
+        let scale = Scale {
+            spec_replicas: "/spec/workers/replicas".to_owned(),
+            status_replicas: "/status/replicas".to_owned(),
+            selector: None,
+        };
+        let wanted = json!({"spec": {"replicas": 2}});
+        for spec in [json!({"image": "a"}), json!({"workers": "none"})] {
+            let object = json!({"metadata": {"name": "a"}, "spec": spec});
+            let refused = write(&served(), &scale, &object, &wanted).unwrap_err();
+            assert_eq!(refused.code, 422, "{object}");
+        }
     }
 }

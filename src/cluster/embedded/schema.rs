@@ -276,6 +276,11 @@ fn check_string(schema: &Value, text: &str, path: &str, causes: &mut Vec<Cause>)
 
 fn check_number(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let Some(number) = value.as_f64() else { return };
+    let int32 = f64::from(i32::MIN)..=f64::from(i32::MAX);
+    if schema["format"] == "int32" && !int32.contains(&number) {
+        let why = format!("{path} in body must be of type integer with format int32");
+        causes.push(Cause::invalid(path, value, &why));
+    }
     if let Some(least) = schema["minimum"].as_f64() {
         let exclusive = flag(schema, "exclusiveMinimum");
         if number < least || (exclusive && number <= least) {
@@ -344,6 +349,7 @@ mod tests {
                 "interval": {"type": "string", "pattern": "^[0-9]+(m|s)$"},
                 "weight": {"type": "integer", "minimum": 0, "maximum": 100},
                 "mode": {"type": "string", "enum": ["a", "b"], "default": "a"},
+                "count": {"type": "integer", "format": "int32"},
                 "port": {"x-kubernetes-int-or-string": true},
                 "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {
                     "known": {"type": "object", "properties": {"x": {"type": "integer"}}}}},
@@ -425,6 +431,12 @@ mod tests {
                 vec![
                     r#"spec.mode: Unsupported value: "c": supported values: "a", "b""#,
                     "spec.weight: Invalid value: -1: spec.weight in body should be greater than or equal to 0",
+                ],
+            ),
+            (
+                json!({"target": {}, "count": 2_147_483_648_i64}),
+                vec![
+                    "spec.count: Invalid value: 2147483648: spec.count in body must be of type integer with format int32",
                 ],
             ),
             (

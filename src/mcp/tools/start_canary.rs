@@ -176,23 +176,22 @@ impl McpServer {
     }
 }
 
-/// There is nothing to follow any more: the run that was begun has ended, or it waits for a person, whom only the end of this call lets
-/// the assistant ask. `run` is its id; another one means that a newer revision took its place.
+/// There is nothing to follow (any more): no run is going on, or it waits for a person, whom only the end of this call lets the assistant
+/// ask. `run` is the id of the one that was begun; another one means that a newer revision took its place.
 fn over(view: &RolloutView, run: Option<&str>) -> bool {
     let another = run.is_some() && view.run.as_deref() != run;
     another
         || match view.phase {
-            Phase::Waiting
+            Phase::Initialized
+            | Phase::Waiting
             | Phase::WaitingPromotion
             | Phase::Succeeded
             | Phase::Failed
             | Phase::Terminating
             | Phase::Terminated => true,
-            Phase::Initializing
-            | Phase::Initialized
-            | Phase::Progressing
-            | Phase::Promoting
-            | Phase::Finalising => false,
+            Phase::Initializing | Phase::Progressing | Phase::Promoting | Phase::Finalising => {
+                false
+            }
         }
 }
 

@@ -319,8 +319,48 @@ fn write_status(
     pause: Pause,
     last_active: Option<Moment>,
 ) -> Result<(), Status> {
-    let paused = pause != Pause::No;
     let before = scaler.str_at("/status/lastActiveTime").map(|t| json!(t));
+    let types = scaler.array_at("/spec/triggers").iter();
+    let types: Vec<&str> = types.filter_map(|t| t["type"].as_str()).collect();
+    let names: Vec<String> = types
+        .iter()
+        .enumerate()
+        .map(|(i, t)| format!("s{i}-{t}"))
+        .collect();
+    let mut status = json!({
+        "scaleTargetKind": "apps/v1.Deployment",
+        "scaleTargetGVKR": {"group": "apps", "version": "v1", "kind": "Deployment", "resource": "deployments"},
+        "hpaName": hpa_name(scaler),
+        "triggersTypes": types.join(","),
+        "externalMetricNames": names,
+        "conditions": conditions(broken, active, pause != Pause::No),
+    });
+    let shown = before.as_ref().and_then(super::moment);
+    let stale = |at: Moment| shown.is_none_or(|shown| at.since(shown) >= ACTIVE_WRITE_MS);
+    match last_active.filter(|at| stale(*at)) {
+        Some(at) => status["lastActiveTime"] = json!(rfc3339(at)),
+        None => {
+            if let Some(before) = before {
+                status["lastActiveTime"] = before;
+            }
+        }
+    }
+    if let Pause::At(replicas) = pause {
+        status["pausedReplicaCount"] = json!(replicas);
+    }
+    let write = |object: &mut Value| object["status"] = status;
+    store
+        .modify_status(
+            &SCALED_OBJECT,
+            scaler.namespace(),
+            scaler.name(),
+            MANAGER,
+            write,
+        )
+        .map(drop)
+}
+
+fn conditions(broken: Option<&str>, active: Option<bool>, paused: bool) -> [Value; 4] {
     let ready = match broken {
         Some(message) => ("False", "ScaledObjectCheckFailed", message),
         None => (
@@ -353,47 +393,17 @@ fn write_status(
         )
     };
     let condition = |kind: &str, (status, reason, message): (&str, &str, &str)| json!({"type": kind, "status": status, "reason": reason, "message": message});
-    let types = scaler.array_at("/spec/triggers").iter();
-    let types: Vec<&str> = types.filter_map(|t| t["type"].as_str()).collect();
-    let names: Vec<String> = types
-        .iter()
-        .enumerate()
-        .map(|(i, t)| format!("s{i}-{t}"))
-        .collect();
-    let mut status = json!({
-        "scaleTargetKind": "apps/v1.Deployment",
-        "scaleTargetGVKR": {"group": "apps", "version": "v1", "kind": "Deployment", "resource": "deployments"},
-        "hpaName": hpa_name(scaler),
-        "triggersTypes": types.join(","),
-        "externalMetricNames": names,
-        "conditions": [
-            condition("Ready", ready),
-            condition("Active", activity),
-            condition("Fallback", ("False", "NoFallbackFound", "No fallbacks are active on this scaled object")),
-            condition("Paused", pausing),
-        ],
-    });
-    let shown = before.as_ref().and_then(super::moment);
-    let stale = |at: Moment| shown.is_none_or(|shown| at.since(shown) >= ACTIVE_WRITE_MS);
-    match last_active.filter(|at| stale(*at)) {
-        Some(at) => status["lastActiveTime"] = json!(rfc3339(at)),
-        None => {
-            if let Some(before) = before {
-                status["lastActiveTime"] = before;
-            }
-        }
-    }
-    if let Pause::At(replicas) = pause {
-        status["pausedReplicaCount"] = json!(replicas);
-    }
-    let write = |object: &mut Value| object["status"] = status;
-    store
-        .modify_status(
-            &SCALED_OBJECT,
-            scaler.namespace(),
-            scaler.name(),
-            MANAGER,
-            write,
-        )
-        .map(drop)
+    [
+        condition("Ready", ready),
+        condition("Active", activity),
+        condition(
+            "Fallback",
+            (
+                "False",
+                "NoFallbackFound",
+                "No fallbacks are active on this scaled object",
+            ),
+        ),
+        condition("Paused", pausing),
+    ]
 }

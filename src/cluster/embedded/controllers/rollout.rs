@@ -108,7 +108,8 @@ fn int_or_percent(value: &Value, total: i64, round_up: bool) -> i64 {
     }
     let text = value.as_str().unwrap_or("25%");
     let percent: i64 = text.trim_end_matches('%').parse().unwrap_or(25);
-    let hundredths = percent.max(0) * total;
+    // What nobody means must not overflow either.
+    let hundredths = percent.clamp(0, i64::from(i32::MAX)) * total;
     if round_up {
         (hundredths + 99) / 100
     } else {
@@ -152,6 +153,14 @@ mod tests {
                 "{replicas}"
             );
         }
+    }
+
+    #[test]
+    fn a_percentage_that_nobody_means_is_bounded() {
+        let rolling = json!({"maxSurge": "9223372036854775807%", "maxUnavailable": 0});
+        let deployment = json!({"spec": {"replicas": 2, "strategy": {"rollingUpdate": rolling}}});
+        let wanted = Wanted::of(&deployment);
+        assert_eq!(wanted.current(set(0, 0), &[set(2, 2)]), 2);
     }
 
     #[test]

@@ -103,10 +103,11 @@ fn each_outcome_has_its_sentence() {
 }
 
 #[test]
-fn the_end_of_a_run_and_a_person_who_is_asked_end_the_following() {
+fn no_run_and_a_person_who_is_asked_end_the_following() {
     for (phase, ends) in [
         (Phase::Initializing, false),
-        (Phase::Initialized, false),
+        // The image that was asked for is what is live, and no run was ever needed.
+        (Phase::Initialized, true),
         (Phase::Waiting, true),
         (Phase::Progressing, false),
         (Phase::WaitingPromotion, true),
