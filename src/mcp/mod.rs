@@ -5,6 +5,7 @@
 pub mod clients;
 pub mod schemas;
 
+mod arguments;
 mod error;
 mod guard;
 mod progress;

@@ -20,7 +20,7 @@ use rmcp::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{guard::guarded, progress::LONGEST_WAIT, schemas};
+use super::{arguments, error::failure, guard::guarded, progress::LONGEST_WAIT, schemas};
 use crate::{engine::control::Control, telemetry::Metrics};
 
 /// Some clients show a model the tools' names and this text, and nothing else, until it picks one.
@@ -142,10 +142,17 @@ impl ServerHandler for McpServer {
             .protocol_version()
             .is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
         let began = Instant::now();
-        let call = self
-            .router
-            .call(ToolCallContext::new(self, request, context));
-        let answer = guarded(tool, deadline(tool), call).await;
+        let schema = self.router.get(tool).map(|t| t.input_schema.clone());
+        let wrong = schema.and_then(|s| arguments::mistakes(&s, request.arguments.as_ref()));
+        let answer = match wrong {
+            Some(wrong) => Ok(failure(wrong).into()),
+            None => {
+                let call = self
+                    .router
+                    .call(ToolCallContext::new(self, request, context));
+                guarded(tool, deadline(tool), call).await
+            }
+        };
         self.metrics
             .request(tool, succeeded(&answer), began.elapsed());
         match answer {

@@ -1,7 +1,8 @@
 //! The embedded fleet: clusters in memory, with workloads, traffic and metrics, ready to roll out on.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 
+use futures::FutureExt as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
@@ -221,10 +222,11 @@ impl Fleet {
             let server = ApiServer::new(&name, store.clone());
             server.on_service_proxy(proxy::service_proxy(Arc::clone(&metrics), clock.clone()));
             let tasks = &mut fleet.tasks;
-            tasks.spawn(Controllers::new(store.clone(), Arc::clone(&metrics)).run());
+            let controllers = Controllers::new(store.clone(), Arc::clone(&metrics));
+            tasks.spawn(watched(name.clone(), "controllers", controllers.run()));
             let requests =
                 Traffic::new(store, Arc::clone(&metrics), tally.clone(), traffic.clone());
-            tasks.spawn(requests.run());
+            tasks.spawn(watched(name.clone(), "traffic", requests.run()));
             fleet.members.push(Member {
                 name,
                 labels,
@@ -330,6 +332,17 @@ fn apply(
             name,
             source: Box::new(refusal),
         })
+}
+
+/// Says so when a task of a cluster panics: the cluster stands still from then on.
+async fn watched(cluster: String, part: &'static str, task: impl Future<Output = ()>) {
+    if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+        tracing::error!(
+            cluster,
+            part,
+            "a part of this embedded cluster has panicked and stands still; start it anew"
+        );
+    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::StreamExt as _;
-use http::{StatusCode, Uri};
+use http::{StatusCode, Uri, header};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -67,7 +67,29 @@ where
     }
 }
 
+/// A web page must not reach the clusters through its visitor's browser: neither as an origin of its own nor under another name for this
+/// address. kubectl and scripts send no Origin.
+fn refused(request: &Request) -> Option<Response> {
+    let headers = request.headers();
+    let host = headers
+        .get(header::HOST)
+        .and_then(|h| h.to_str().ok())
+        .unwrap_or_default();
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| !port.contains(']'))
+        .map_or(host, |(name, _)| name);
+    let near = matches!(name, "localhost" | "127.0.0.1" | "[::1]" | "");
+    (!near || headers.contains_key(header::ORIGIN)).then(|| {
+        let text = "embedded clusters answer programs on this machine only, not web pages\n";
+        (StatusCode::FORBIDDEN, text).into_response()
+    })
+}
+
 async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    if let Some(refused) = refused(&request) {
+        return refused;
+    }
     let path = request.uri().path();
     let Some((name, rest)) = path.strip_prefix("/clusters/").map(split) else {
         return missing(&shared);
