@@ -81,10 +81,7 @@ fn copy(deployment: &Value, objects: &Objects, service: Option<&Object>) -> Work
     let pods: Vec<&Object> = objects
         .pods
         .iter()
-        .filter(|p| {
-            sets.iter().any(|s| owned_by(p, s.uid()))
-                && p.pointer("/metadata/deletionTimestamp").is_none()
-        })
+        .filter(|p| sets.iter().any(|s| owned_by(p, s.uid())) && !p.is_being_deleted())
         .collect();
     let unwatched = objects.pods.is_empty() && objects.replica_sets.is_empty();
     let endpoints = if unwatched {

@@ -217,7 +217,7 @@ impl Rollout {
             self.fingerprint = fingerprint(Some(&objects));
             let now = self.ctx.cluster().clock().now();
             let state = status::state(&objects.canary, now);
-            if !self.may_drive(&objects.canary) {
+            if objects.canary.is_being_deleted() || !self.may_drive(&objects.canary) {
                 return Ok(Some(Wait::Change));
             }
             if self.close_up(&state).await {
