@@ -383,12 +383,11 @@ impl Rollout {
             self.plan = Some(plan.clone());
             return Ok(Some(plan.clone()));
         }
-        // A run that has begun goes on, by the last spec that could be carried out or as far as this one can be read.
-        Ok(self
-            .plan
-            .clone()
-            .or(parsed.ok())
-            .filter(|_| state.phase.running()))
+        // A run that has begun goes on, by the last spec that could be carried out or as far as this one can be read; and so does the
+        // way back of traffic that was left on the canary.
+        let unfinished =
+            state.phase.running() || state.stage == Stage::Reverting || state.weight > 0;
+        Ok(self.plan.clone().or(parsed.ok()).filter(|_| unfinished))
     }
 }
 
