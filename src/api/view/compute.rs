@@ -392,7 +392,8 @@ fn estimated_end(state: &State, plan: Option<&Plan>, step: &StepOf, now: Moment)
     let shifts = plan
         .step_weight_promotion
         .map_or(0, |by| i64::from(plan.last_step().div_ceil(by.max(1))));
-    Some(first.plus((left + shifts) * plan.interval + plan.settle))
+    let analyses = plan.interval.saturating_mul(left + shifts);
+    Some(first.plus(analyses).plus(plan.settle))
 }
 
 /// Why the run ended or is being ended; out of a run, why the Canary is refused.
