@@ -20,7 +20,7 @@ use crate::{
     decide::{
         self, Act, Step, Wait,
         effect::Tell,
-        facts::{Analysis, Answers, Question},
+        facts::{Analysis, Answers, Question, Seen},
         plan::Plan,
         rules,
         state::{Stage, State},
@@ -227,6 +227,7 @@ impl Rollout {
                 return Ok(Some(Wait::Change));
             };
             let seen = build::seen::seen(&plan, &state, &objects, now);
+            self.warn(&objects, &state, &seen);
             let act = match decide::step(&plan, &state, &seen, &answers) {
                 Step::Ask(question) => {
                     match self.ask(question, &plan, &state, &objects).await {
@@ -258,6 +259,22 @@ impl Rollout {
         Ok(Some(Wait::Until(
             self.ctx.cluster().clock().now().plus(1000),
         )))
+    }
+
+    /// What holds a rollout up without a step of its own: a primary that cannot serve, a wish that cannot be read.
+    fn warn(&mut self, objects: &Objects, state: &State, seen: &Seen) {
+        if let Some(Err(why)) = parse::request(&objects.canary) {
+            self.tell_once(&objects.canary, why);
+        }
+        let dead = seen.primary.as_ref().is_some_and(|p| p.endpoints == 0);
+        if dead && state.phase.running() {
+            let message = format!(
+                "{}.{} has no ready endpoint: nothing is promoted and no traffic is moved to it until it has one",
+                objects.primary.as_ref().map_or("", |p| p.name()),
+                self.ctx.namespace
+            );
+            self.tell_once(&objects.canary, message);
+        }
     }
 
     /// Asks, unless the world changes meanwhile in a way that makes the machine want something else.
