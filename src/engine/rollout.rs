@@ -404,7 +404,10 @@ impl Rollout {
         // way back of traffic that was left on the canary.
         let unfinished =
             state.phase.running() || state.stage == Stage::Reverting || state.weight > 0;
-        Ok(self.plan.clone().or(parsed.ok()).filter(|_| unfinished))
+        let known = self.plan.clone().or(parsed.ok()).filter(|_| unfinished);
+        // A person's brake works however the rest of the spec is.
+        let suspend = objects.canary["spec"]["suspend"] == true;
+        Ok(known.map(|plan| Plan { suspend, ..plan }))
     }
 }
 
