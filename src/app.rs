@@ -11,7 +11,7 @@ use crate::{
     api::{crd, names, parse},
     cli::Cli,
     cluster::{
-        ClusterSpec,
+        Cluster, ClusterSpec,
         clock::Clock,
         embedded::{
             fleet::{Fleet, FleetOptions, Member},
@@ -141,13 +141,10 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
     };
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), &mesh_provider);
     let direct = Transport::Direct(client::client(false).map_err(Fatal::Client)?);
-    let clusters: Vec<_> = registry
-        .all()
-        .iter()
-        .filter_map(|e| e.cluster.as_ref().ok().cloned())
-        .collect();
-    let driving =
-        engine.then(|| Engine::start(&clusters, settings.clone(), metrics.clone(), direct.clone()));
+    let driving = engine.then(|| {
+        let clusters = known(&registry);
+        Engine::start(&clusters, settings.clone(), metrics.clone(), direct.clone())
+    });
     let draining = CancellationToken::new();
     let server = McpServer::new(
         Control::new(registry, settings, direct),
@@ -157,12 +154,9 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
     let options = http::Options::new(allowed_host, ready(&draining), metrics);
     let address = listener.local_addr().map_err(Fatal::Serve)?;
     print!("{}", welcome(address, fleet.as_ref()));
-    let ends = {
-        let draining = draining.clone();
-        async move {
-            asked_to_stop().await;
-            draining.cancel();
-        }
+    let ends = async move {
+        asked_to_stop().await;
+        draining.cancel();
     };
     let cut = options.cut.clone();
     let result = http::serve(listener, http::router(server, options), ends, DRAIN, cut).await;
@@ -174,6 +168,14 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         fleet.forget();
     }
     result.map_err(Fatal::Serve)
+}
+
+/// The clusters that could be read from their sources; whether one answers is for the engine to find out.
+fn known(registry: &Registry) -> Vec<Cluster> {
+    let entries = registry.all().iter();
+    entries
+        .filter_map(|entry| entry.cluster.as_ref().ok().cloned())
+        .collect()
 }
 
 /// Ready until asked to stop: what is unreachable is a row of an answer, not a reason to get no calls.

@@ -206,6 +206,8 @@ pub trait ObjectExt {
     fn resource_version(&self) -> &str;
     /// `metadata.generation`.
     fn generation(&self) -> Option<i64>;
+    /// It is about to go: what it owns is being taken away, and is not to be made anew.
+    fn is_being_deleted(&self) -> bool;
     /// One annotation.
     fn annotation(&self, key: &str) -> Option<&str>;
     /// One label.
@@ -233,6 +235,9 @@ impl ObjectExt for Value {
     }
     fn generation(&self) -> Option<i64> {
         self.int_at("/metadata/generation")
+    }
+    fn is_being_deleted(&self) -> bool {
+        self.str_at("/metadata/deletionTimestamp").is_some()
     }
     fn annotation(&self, key: &str) -> Option<&str> {
         self["metadata"]["annotations"][key].as_str()

@@ -21,17 +21,6 @@ pub fn revision(template: &Value) -> String {
     revision
 }
 
-/// Whether a recorded hash is one of ours, so that it can be compared with [`revision`].
-#[must_use]
-pub fn ours(hash: &str) -> bool {
-    hash.strip_prefix(PREFIX).is_some_and(|hex| {
-        hex.len() == 64
-            && hex
-                .bytes()
-                .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-    })
-}
-
 /// The id of the `n`th run of the Canary `uid`, of `revision`: a version 5 UUID, the same on every replica and after every crash.
 #[must_use]
 pub fn run_id(uid: &str, revision: &str, n: u32) -> String {
@@ -112,16 +101,6 @@ mod tests {
             ),
         ] {
             assert_eq!(revision(&template), hash, "{template}");
-        }
-    }
-
-    #[test]
-    fn only_our_own_hashes_count_as_ours() {
-        assert!(ours(
-            "v1-44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
-        ));
-        for other in ["", "5978589476", "v1-44136fa355", "v1-"] {
-            assert!(!ours(other), "{other}");
         }
     }
 

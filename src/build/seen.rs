@@ -2,8 +2,6 @@
 //!
 //! A fact of the form "is as we want it" asks the builder itself: a builder that has nothing to write is the definition of right.
 
-use std::collections::BTreeSet;
-
 use serde_json::Value;
 
 use super::{pin, routes::istio, scaler, services, workload};
@@ -81,10 +79,7 @@ fn copy(deployment: &Value, objects: &Objects, service: Option<&Object>) -> Work
     let pods: Vec<&Object> = objects
         .pods
         .iter()
-        .filter(|p| {
-            sets.iter().any(|s| owned_by(p, s.uid()))
-                && p.pointer("/metadata/deletionTimestamp").is_none()
-        })
+        .filter(|p| sets.iter().any(|s| owned_by(p, s.uid())) && !p.is_being_deleted())
         .collect();
     let unwatched = objects.pods.is_empty() && objects.replica_sets.is_empty();
     let endpoints = if unwatched {
@@ -109,7 +104,6 @@ fn copy(deployment: &Value, objects: &Objects, service: Option<&Object>) -> Work
             .is_some_and(|c| c.str_at("/reason") == Some("ProgressDeadlineExceeded")),
         endpoints,
         crash: pods.iter().filter(of_current).find_map(|p| crash(p)),
-        trouble: pods.iter().find_map(|p| trouble(p)),
     }
 }
 
@@ -187,26 +181,6 @@ fn termination(ended: &Value) -> String {
         Some(message) => format!("{reason} (exit code {code}): {message}"),
         None => format!("{reason} (exit code {code})"),
     }
-}
-
-fn trouble(pod: &Value) -> Option<String> {
-    let waiting = containers(pod).find_map(|status| {
-        let reason = status.str_at("/state/waiting/reason")?;
-        let idle = BTreeSet::from(["ContainerCreating", "PodInitializing"]);
-        (!idle.contains(reason)).then(|| {
-            let message = status.str_at("/state/waiting/message").unwrap_or_default();
-            format!("pod {}: {reason} {message}", pod.name())
-                .trim_end()
-                .to_owned()
-        })
-    });
-    waiting.or_else(|| {
-        let scheduled = condition(pod, "PodScheduled")?;
-        (scheduled.str_at("/status") == Some("False")).then(|| {
-            let message = scheduled.str_at("/message").unwrap_or("not scheduled");
-            format!("pod {}: {message}", pod.name())
-        })
-    })
 }
 
 /// The manager that wrote the template last, by its managedFields entry.

@@ -43,7 +43,7 @@ pub enum Effect {
     /// Create `S-canary` and `S-primary`, or put their ports and selectors right. Never touches the apex.
     Services,
     /// Create the primary workload, if there is none: with the promoted pin's template ([`State::promoted_pin`](super::state::State)),
-    /// from the live target only where there is no such pin.
+    /// from the live target only where no such pin is named, or where it is gone and the target still has the promoted revision.
     CreatePrimary,
     /// Create the primary's autoscaler, if there is none.
     CreatePrimaryScaler,

@@ -99,8 +99,6 @@ pub struct Workload {
     pub endpoints: u32,
     /// A container of the current template that will not come up by itself.
     pub crash: Option<Crash>,
-    /// Why its pods are not ready, in a person's words (image pull, unschedulable, ...).
-    pub trouble: Option<String>,
 }
 
 impl Workload {

@@ -169,11 +169,14 @@ impl Turn<'_> {
     /// then.
     fn on_canary(&self) -> Act {
         let mut act = self.rest();
-        if self.primary_ready() && self.state.weight > 0 {
+        let back = self.primary_ready() && self.state.weight > 0;
+        if back && self.state.run.is_some() {
             act.next.stage = Stage::Reverting;
             return act.again();
         }
-        let want = self.safe(Weights::to_canary(self.state.weight));
+        // Without a run (a promotion of Flagger's has failed) there is no stage to record, and traffic returns at once.
+        let weight = if back { 0 } else { self.state.weight };
+        let want = self.safe(Weights::to_canary(weight));
         act.effects = self.foundation();
         if want != Weights::PRIMARY {
             act.effects.extend(self.keep_canary());

@@ -2,7 +2,10 @@
 
 use super::rollout::Ctx;
 use crate::{
-    api::objects::{Kind, Object, ObjectExt, Objects, Write},
+    api::{
+        objects::{Kind, Object, ObjectExt, Objects, Write},
+        revision::revision,
+    },
     build::{Stamp, pin, routes::istio, scaler, services, workload},
     cluster::{Error, lease::Held},
     decide::{
@@ -74,14 +77,23 @@ fn writes(
     }
 }
 
-/// A primary is made from what is promoted, when a pin of that is kept; never from an edit that nobody analysed.
+/// A primary is made from what is promoted, when a pin of that is kept; never from an edit that nobody analysed. A pin that is gone is
+/// made up for by a target that still has the promoted revision, and by nothing else.
 fn create_primary(plan: &Plan, state: &State, objects: &Objects, stamp: &Stamp) -> Vec<Write> {
     let run_id = state.run.as_ref().map_or("", |r| r.id.as_str());
-    let promoted = state
-        .promoted_pin()
-        .and_then(|name| pin::pinned(objects, &name));
-    let (Some(template), Some(target)) = (promoted, &objects.target) else {
+    let Some(target) = &objects.target else {
+        return Vec::new();
+    };
+    let Some(name) = state.promoted_pin() else {
         return workload::create_primary(plan, objects, stamp, run_id);
+    };
+    let Some(template) = pin::pinned(objects, &name) else {
+        let live = revision(&target["spec"]["template"]);
+        return if state.last_promoted.as_ref() == Some(&live) {
+            workload::create_primary(plan, objects, stamp, run_id)
+        } else {
+            Vec::new()
+        };
     };
     let mut source = target.as_ref().clone();
     source["spec"]["template"] = template.clone();

@@ -20,7 +20,7 @@ use crate::{
     decide::{
         self, Act, Step, Wait,
         effect::Tell,
-        facts::{Analysis, Answers, Question},
+        facts::{Analysis, Answers, Question, Seen},
         plan::Plan,
         rules,
         state::{Stage, State},
@@ -217,7 +217,7 @@ impl Rollout {
             self.fingerprint = fingerprint(Some(&objects));
             let now = self.ctx.cluster().clock().now();
             let state = status::state(&objects.canary, now);
-            if !self.may_drive(&objects.canary) {
+            if objects.canary.is_being_deleted() || !self.may_drive(&objects.canary) {
                 return Ok(Some(Wait::Change));
             }
             if self.close_up(&state).await {
@@ -227,6 +227,7 @@ impl Rollout {
                 return Ok(Some(Wait::Change));
             };
             let seen = build::seen::seen(&plan, &state, &objects, now);
+            self.warn(&objects, &state, &seen);
             let act = match decide::step(&plan, &state, &seen, &answers) {
                 Step::Ask(question) => {
                     match self.ask(question, &plan, &state, &objects).await {
@@ -258,6 +259,22 @@ impl Rollout {
         Ok(Some(Wait::Until(
             self.ctx.cluster().clock().now().plus(1000),
         )))
+    }
+
+    /// What holds a rollout up without a step of its own: a primary that cannot serve, a wish that cannot be read.
+    fn warn(&mut self, objects: &Objects, state: &State, seen: &Seen) {
+        if let Some(Err(why)) = parse::request(&objects.canary) {
+            self.tell_once(&objects.canary, why);
+        }
+        let dead = seen.primary.as_ref().is_some_and(|p| p.endpoints == 0);
+        if dead && state.phase.running() {
+            let message = format!(
+                "{}.{} has no ready endpoint: nothing is promoted and no traffic is moved to it until it has one",
+                objects.primary.as_ref().map_or("", |p| p.name()),
+                self.ctx.namespace
+            );
+            self.tell_once(&objects.canary, message);
+        }
     }
 
     /// Asks, unless the world changes meanwhile in a way that makes the machine want something else.
@@ -383,12 +400,14 @@ impl Rollout {
             self.plan = Some(plan.clone());
             return Ok(Some(plan.clone()));
         }
-        // A run that has begun goes on, by the last spec that could be carried out or as far as this one can be read.
-        Ok(self
-            .plan
-            .clone()
-            .or(parsed.ok())
-            .filter(|_| state.phase.running()))
+        // A run that has begun goes on, by the last spec that could be carried out or as far as this one can be read; and so does the
+        // way back of traffic that was left on the canary.
+        let unfinished =
+            state.phase.running() || state.stage == Stage::Reverting || state.weight > 0;
+        let known = self.plan.clone().or(parsed.ok()).filter(|_| unfinished);
+        // A person's brake works however the rest of the spec is.
+        let suspend = objects.canary["spec"]["suspend"] == true;
+        Ok(known.map(|plan| Plan { suspend, ..plan }))
     }
 }
 

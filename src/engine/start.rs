@@ -89,13 +89,7 @@ impl Control {
             ))));
         }
         let path = format!("{CONTAINERS}/{index}/image");
-        let wish = Image {
-            name: &start.image,
-            same: old == start.image,
-            now: revision(&target["spec"]["template"]),
-            then: revision(&with_image(target, &path, &start.image)["spec"]["template"]),
-        };
-        if let Some(acted) = standing(&state, &wish) {
+        if let Some(acted) = standing(&state, &Image::of(start, target, &path, &old)) {
             return Ok(Err(acted));
         }
         if let Some(why) = self.leaderless(cluster).await? {
@@ -120,6 +114,18 @@ struct Image<'a> {
     same: bool,
     now: String,
     then: String,
+}
+
+impl<'a> Image<'a> {
+    fn of(start: &'a Start, target: &Object, path: &str, old: &str) -> Self {
+        let name = start.image.as_str();
+        Self {
+            name,
+            same: old == name,
+            now: revision(&target["spec"]["template"]),
+            then: revision(&with_image(target, path, name)["spec"]["template"]),
+        }
+    }
 }
 
 fn with_image(target: &Object, path: &str, image: &str) -> Value {

@@ -9,6 +9,7 @@ use crate::{
     api::{
         names,
         objects::{Object, ObjectExt},
+        parse,
     },
     cluster::{Cluster, lease::Held},
     decide::effect::Tell,
@@ -105,7 +106,7 @@ impl Said {
 
 /// Another controller that drives this Canary: whoever wrote its status last, unless we are told to take over.
 pub(super) fn driven_by(canary: &Object) -> Option<&str> {
-    foreign_writer(canary).filter(|_| canary.annotation(names::ADOPT) != Some("true"))
+    foreign_writer(canary).filter(|_| !parse::adopt(canary))
 }
 
 /// What keeps us from driving a Canary that another controller drives, and what to do about it.

@@ -167,7 +167,12 @@ fn judged(wish: &Wish, state: &State) -> Acted {
             Acted::applied("the run is being rolled back, traffic first")
         }
         Verb::Rollback if state.phase == Phase::Failed => Acted::applied("the run was rolled back"),
-        Verb::Promote if state.stage.copied() || state.phase == Phase::Succeeded => {
+        Verb::Promote
+            if matches!(
+                state.stage,
+                Stage::Copying | Stage::Shifting | Stage::Settling
+            ) || state.phase == Phase::Succeeded =>
+        {
             Acted::applied("the run is being promoted")
         }
         Verb::Promote if wish.skip && state.stage == Stage::Starting => Acted::applied(

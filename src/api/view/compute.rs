@@ -20,6 +20,7 @@ use crate::{
         facts::Moment,
         plan::Plan,
         state::{CheckResult, Phase, Stage, State, StepResult},
+        strategy::canary,
     },
 };
 
@@ -114,13 +115,12 @@ fn cursor(state: &State) -> String {
 
 /// The current step: by weight while it is analysed, all of them from the promotion on, as many as there were after the end.
 fn step(state: &State, plan: Option<&Plan>) -> StepOf {
-    let steps = plan.map_or(&[][..], |plan| &plan.steps);
-    let of = steps.len();
+    let of = plan.map_or(0, |plan| plan.steps.len());
     let past = state.evidence.steps.iter().filter(|step| step.weight > 0);
     let n = match state.stage {
         Stage::Bootstrap | Stage::Starting => 0,
         Stage::Analysing | Stage::Gated => {
-            steps.iter().filter(|step| **step <= state.weight).count()
+            plan.map_or(0, |plan| canary::number(plan, state.weight))
         }
         Stage::Copying | Stage::Shifting | Stage::Settling => of,
         Stage::Idle | Stage::Reverting | Stage::Restoring => {
@@ -392,7 +392,8 @@ fn estimated_end(state: &State, plan: Option<&Plan>, step: &StepOf, now: Moment)
     let shifts = plan
         .step_weight_promotion
         .map_or(0, |by| i64::from(plan.last_step().div_ceil(by.max(1))));
-    Some(first.plus((left + shifts) * plan.interval + plan.settle))
+    let analyses = plan.interval.saturating_mul(left + shifts);
+    Some(first.plus(analyses).plus(plan.settle))
 }
 
 /// Why the run ended or is being ended; out of a run, why the Canary is refused.

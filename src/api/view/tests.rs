@@ -223,6 +223,10 @@ fn the_summary_says_what_is_waited_for_and_next_what_to_call() {
         next(&with(&json!({}))),
         r#"call get_status {"cluster":"prod-kr","name":"mcp-server","namespace":"ai-platform","since":"run8:Progressing:15","wait_seconds":50} for the next change"#
     );
+    assert_eq!(
+        next(&with(&json!({"phase": "Failed", "canaryWeight": 100}))),
+        "look at reason and events and repair the primary; the traffic then returns to it by itself, and start_canary works again"
+    );
     let mut alone = third_step();
     alone.led_by = None;
     assert_eq!(

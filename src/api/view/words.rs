@@ -92,6 +92,10 @@ pub fn next(view: &RolloutView) -> String {
         Phase::Initialized | Phase::Succeeded => {
             "nothing to do; start_canary with a new image rolls it out".to_owned()
         }
+        Phase::Failed if view.weight.written > 0 => {
+            "look at reason and events and repair the primary; the traffic then returns to it by itself, and start_canary works again"
+                .to_owned()
+        }
         Phase::Failed => {
             "look at reason, checks and events, then start_canary with an image that mends it"
                 .to_owned()

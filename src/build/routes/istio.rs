@@ -82,7 +82,6 @@ pub fn ready(plan: &Plan, objects: &Objects) -> bool {
 }
 
 /// The one http route of somebody's `VirtualService` that leads to the app.
-///
 #[must_use]
 pub fn weighted_route(service: &Service, there: &Value) -> Route {
     let app = [
@@ -208,8 +207,11 @@ fn same_but_weights(one: &Value, other: &Value) -> bool {
     let bare = |http: &Value| {
         let mut http = http.clone();
         for rule in http.as_array_mut().into_iter().flatten() {
-            for to in rule["route"].as_array_mut().into_iter().flatten() {
-                to["weight"] = Value::Null;
+            let route = rule.get_mut("route").and_then(Value::as_array_mut);
+            for to in route.into_iter().flatten() {
+                if let Some(to) = to.as_object_mut() {
+                    to.remove("weight");
+                }
             }
         }
         http
@@ -226,10 +228,18 @@ fn take_over(plan: &Plan, objects: &Objects, there: &Object) -> Option<Write> {
         return None;
     }
     let mut wanted = destinations(plan, objects, Weights::PRIMARY);
-    let headers = &there["spec"]["http"][rule]["route"][0]["headers"];
-    if !headers.is_null() {
-        for to in &mut wanted {
+    let stored = &there["spec"]["http"][rule]["route"][0];
+    let (headers, port) = (&stored["headers"], &stored["destination"]["port"]);
+    // A gateway needs it where a Service has several, and it may be another one than the Canary's.
+    let has_port = services::ports(plan, objects)
+        .iter()
+        .any(|ours| ours["port"] == port["number"]);
+    for to in &mut wanted {
+        if !headers.is_null() {
             to["headers"] = headers.clone();
+        }
+        if has_port {
+            to["destination"]["port"] = port.clone();
         }
     }
     let mut ops = save(there);

@@ -198,6 +198,31 @@ fn a_route_of_others_is_saved_once_and_only_its_destinations_change() {
 }
 
 #[test]
+fn a_route_of_others_keeps_its_port() {
+    let mut objects = demo();
+    objects.apex = Some(Arc::new(json!({
+        "kind": "Service", "metadata": {"name": "mcp-server", "namespace": "ai-platform"},
+        "spec": {"ports": [{"name": "http", "port": 80, "targetPort": "http"}, {"name": "grpc", "port": 9090}]}
+    })));
+    let plan = plan_of(&objects);
+    for (port, kept) in [
+        (json!({"number": 9090}), json!({"number": 9090})),
+        // The Services have no such port.
+        (json!({"number": 7}), Value::Null),
+        (Value::Null, Value::Null),
+    ] {
+        let mut theirs = (*foreign()).clone();
+        theirs["spec"]["http"][1]["route"][0]["destination"]["port"] = port;
+        objects.virtual_service = Some(Arc::new(theirs));
+        let writes = istio::ensure(&plan, &objects, &stamp());
+        let last = writes.last().cloned();
+        let route = &patched(last.as_slice())[1]["value"];
+        assert_eq!(route[0]["destination"]["port"], kept);
+        assert_eq!(route[1]["destination"]["port"], kept);
+    }
+}
+
+#[test]
 fn a_rule_of_others_keeps_its_policy() {
     let mut objects = demo();
     let theirs = |host: &str| {

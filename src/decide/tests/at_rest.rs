@@ -276,6 +276,33 @@ fn idle_finds_revisions_and_keeps_its_shape() {
 }
 
 #[test]
+fn a_failed_promotion_of_flaggers_gives_the_traffic_back_without_a_run() {
+    let theirs = state().failed().with(|s| {
+        s.weight = 100;
+        s.run = None;
+    });
+    let rows = [
+        (
+            "the primary cannot serve",
+            seen()
+                .edited("v2")
+                .canary_ready()
+                .weight(100)
+                .primary_dead(),
+            "Idle Failed 100% failed 0 |  |  | change",
+        ),
+        (
+            "it can again",
+            seen().edited("v2").canary_ready().weight(100),
+            "Idle Failed 0% failed 0 | 100/0 |  | again",
+        ),
+    ];
+    for (what, seen, want) in rows {
+        expect(what, &plan(), &theirs, &seen, &none(), want);
+    }
+}
+
+#[test]
 fn a_canary_of_flaggers_is_pinned_when_it_is_taken_over() {
     let mut theirs = state();
     theirs.run = None;

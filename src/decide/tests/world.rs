@@ -71,7 +71,6 @@ impl Copy {
                 restarts: 3,
                 reason: "Error".to_owned(),
             }),
-            trouble: None,
         }
     }
 }
