@@ -35,6 +35,8 @@ const EMBEDDED: SocketAddr =
 const HEAD_START: i64 = 7 * 24 * 3_600_000;
 /// How long running calls may take to end after the process was asked to stop.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long what is left may take at the very end.
+const LAST: Duration = Duration::from_secs(2);
 /// Exit code of a command line that cannot be carried out.
 const USAGE: u8 = 2;
 
@@ -76,7 +78,10 @@ pub fn run() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(carry_out(config)) {
+    let result = runtime.block_on(carry_out(config));
+    // A call that hangs outside of the runtime's reach (a credential plugin) must not keep the process.
+    runtime.shutdown_timeout(LAST);
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -90,11 +95,11 @@ async fn carry_out(config: Config) -> Result<(), Fatal> {
         Config::Serve(config) => serve(config).await,
         Config::Cluster(config) => cluster(config).await,
         Config::Crds => {
-            print!("{}", crd::yaml());
+            say(&crd::yaml());
             Ok(())
         }
         Config::Schemas { out: None } => {
-            println!("{}", schemas::print());
+            say(&format!("{}\n", schemas::print()));
             Ok(())
         }
         Config::Schemas { out: Some(out) } => {
@@ -153,7 +158,7 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
     );
     let options = http::Options::new(allowed_host, ready(&draining), metrics);
     let address = listener.local_addr().map_err(Fatal::Serve)?;
-    print!("{}", welcome(address, fleet.as_ref()));
+    say(&welcome(address, fleet.as_ref()));
     let ends = async move {
         asked_to_stop().await;
         draining.cancel();
@@ -192,7 +197,7 @@ fn ready(draining: &CancellationToken) -> http::Ready {
 async fn cluster(config: config::Fleet) -> Result<(), Fatal> {
     let stop = CancellationToken::new();
     let fleet = EmbeddedFleet::start(config.speed, config.listen, false, &stop).await?;
-    print!("{}", fleet.told());
+    say(&fleet.told());
     asked_to_stop().await;
     stop.cancel();
     fleet.forget();
@@ -302,8 +307,23 @@ async fn asked_to_stop() {
     }
 }
 
+/// To standard output, whoever has stopped reading it.
+fn say(text: &str) {
+    use io::Write as _;
+    let mut out = io::stdout().lock();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        tracing::debug!(%error, "standard output is closed");
+    }
+}
+
 fn welcome(address: SocketAddr, fleet: Option<&EmbeddedFleet>) -> String {
-    let url = format!("http://{address}/mcp");
+    // Nobody can call an address that means all of them; this machine at least can call this name.
+    let host = if address.ip().is_unspecified() {
+        format!("localhost:{}", address.port())
+    } else {
+        address.to_string()
+    };
+    let url = format!("http://{host}/mcp");
     let mut text = format!(
         "canary-mcp serves MCP at {url}\n\n{}\n",
         clients::client_config(&url)

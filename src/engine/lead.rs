@@ -117,7 +117,8 @@ pub(super) fn keeps_our_fields(crd: &Value) -> bool {
     })
 }
 
-/// Watches the cluster and keeps one task for each Canary, until dropped.
+/// Watches the cluster and keeps one task for each Canary, until dropped. Returns when a kind was installed that was missing, for the
+/// watches to be opened anew.
 async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
     let installed = loop {
         match cluster.installed().await {
@@ -136,6 +137,8 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
     let mut driven: BTreeMap<(String, String, String), AbortHandle> = BTreeMap::new();
     let mut changes = world.subscribe();
     let mut counts = Counts::of(shared, cluster);
+    let completed = world.completed();
+    tokio::pin!(completed);
     loop {
         changes.mark_unchanged();
         let canaries = world.canaries();
@@ -161,6 +164,7 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
         }
         counts.tell(&canaries);
         tokio::select! {
+            () = &mut completed => return,
             news = changes.changed() => if news.is_err() { return },
             // A task ends only when its Canary is gone, or by a panic; either way the list is looked at again.
             Some(ended) = tasks.join_next() => if let Err(error) = ended && error.is_panic() {

@@ -1,6 +1,6 @@
 //! The watches of one led cluster, and the snapshot of one Canary that they give.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet};
 
@@ -28,6 +28,8 @@ const BROAD: [Kind; 8] = [
     METRIC_TEMPLATE,
     CONTROLLER_REVISION,
 ];
+/// How often a cluster that lacks a kind is asked for it, in real time.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// What is watched in a Canary's namespace while it is being worked on.
 const CLOSE: [Kind; 2] = [POD, REPLICA_SET];
 
@@ -108,21 +110,41 @@ impl Caches {
     }
 }
 
+/// The kinds of [`BROAD`] that the cluster serves.
+fn served(installed: &[(String, Vec<String>)]) -> Vec<Kind> {
+    let has = |kind: &Kind| {
+        matches!(kind.group, "" | "apps")
+            || installed.iter().any(|(group, versions)| {
+                group == kind.group && versions.iter().any(|v| v == kind.version)
+            })
+    };
+    BROAD.into_iter().filter(has).collect()
+}
+
 impl World {
     /// Opens the watches and waits for their first lists. Kinds that are not installed are left out.
     pub(super) async fn open(cluster: &Cluster, installed: &[(String, Vec<String>)]) -> Self {
-        let has = |kind: &Kind| {
-            matches!(kind.group, "" | "apps")
-                || installed.iter().any(|(group, versions)| {
-                    group == kind.group && versions.iter().any(|v| v == kind.version)
-                })
-        };
-        let kinds: Vec<Kind> = BROAD.into_iter().filter(has).collect();
+        let kinds = served(installed);
         let broad = Arc::new(Caches::open(cluster, &kinds, None));
         broad.ready().await;
         Self {
             cluster: cluster.clone(),
             broad,
+        }
+    }
+
+    /// Returns when a kind is installed that was missing when the watches were opened; never when none was. Looked at once a minute, and
+    /// only while something is missing.
+    pub(super) async fn completed(&self) {
+        if self.broad.watched.len() == BROAD.len() {
+            std::future::pending::<()>().await;
+        }
+        loop {
+            tokio::time::sleep(LOOK_AGAIN).await;
+            let now = self.cluster.installed().await.unwrap_or_default();
+            if served(&now).len() > self.broad.watched.len() {
+                return;
+            }
         }
     }
 

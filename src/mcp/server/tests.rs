@@ -66,22 +66,22 @@ async fn call(server: McpServer, tool: &str) -> Value {
 #[tokio::test]
 async fn a_panic_is_a_failed_result_and_a_counted_error() {
     let mut server = server();
-    let definition = server.router.get("promote").unwrap().clone();
+    let definition = server.router.get("get_status").unwrap().clone();
     server.router.add_route(ToolRoute::new_dyn(definition, |_| {
         async { panic!("a mistake of ours") }.boxed()
     }));
     let metrics = server.metrics.clone();
-    let answer = call(server, "promote").await;
+    let answer = call(server, "get_status").await;
     assert_eq!(
         answer,
         json!({"jsonrpc": "2.0", "id": 1, "result": {
-            "content": [{"type": "text", "text": "promote: internal error, the server's log says more; whether anything was done is not known: call get_status"}],
+            "content": [{"type": "text", "text": "get_status: internal error, the server's log says more; whether anything was done is not known: call get_status"}],
             "isError": true,
         }})
     );
     let text = metrics.encode().unwrap();
     assert!(
-        text.contains(r#"mcp_requests_total{tool="promote",status="error",version="test"} 1"#),
+        text.contains(r#"mcp_requests_total{tool="get_status",status="error",version="test"} 1"#),
         "{text}"
     );
 }

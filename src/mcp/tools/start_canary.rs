@@ -168,6 +168,9 @@ impl McpServer {
         )
         .await;
         let view = acted.view.clone().unwrap_or(begun);
+        if let Some(end) = how_it_ended(&view, run.as_deref()) {
+            acted.reason = end;
+        }
         let next = next_after(ended, key, &view, limits.patience);
         if let (Some(next), Ended::TimeUp | Ended::Draining) = (&next, ended) {
             progress.say(next.clone()).await;
@@ -193,6 +196,29 @@ fn over(view: &RolloutView, run: Option<&str>) -> bool {
                 false
             }
         }
+}
+
+/// What became of the run that was begun, once it has ended.
+fn how_it_ended(view: &RolloutView, run: Option<&str>) -> Option<String> {
+    if view.run.as_deref() != run {
+        return None;
+    }
+    let why = view.reason.as_deref().unwrap_or("no reason is recorded");
+    match view.phase {
+        Phase::Succeeded => Some("the image was rolled out and promoted".to_owned()),
+        Phase::Failed => Some(format!(
+            "the image was set, and its run was rolled back: {why}"
+        )),
+        Phase::Initializing
+        | Phase::Initialized
+        | Phase::Waiting
+        | Phase::Progressing
+        | Phase::WaitingPromotion
+        | Phase::Promoting
+        | Phase::Finalising
+        | Phase::Terminating
+        | Phase::Terminated => None,
+    }
 }
 
 fn next_after(ended: Ended, key: &Key, view: &RolloutView, waited: Duration) -> Option<String> {
