@@ -144,14 +144,13 @@ impl ServerHandler for McpServer {
         let began = Instant::now();
         let schema = self.router.get(tool).map(|t| t.input_schema.clone());
         let wrong = schema.and_then(|s| arguments::mistakes(&s, request.arguments.as_ref()));
-        let answer = match wrong {
-            Some(wrong) => Ok(failure(wrong).into()),
-            None => {
-                let call = self
-                    .router
-                    .call(ToolCallContext::new(self, request, context));
-                guarded(tool, deadline(tool), call).await
-            }
+        let answer = if let Some(wrong) = wrong {
+            Ok(failure(wrong).into())
+        } else {
+            let call = self
+                .router
+                .call(ToolCallContext::new(self, request, context));
+            guarded(tool, deadline(tool), call).await
         };
         self.metrics
             .request(tool, succeeded(&answer), began.elapsed());
