@@ -175,17 +175,13 @@ async fn arguments_are_judged_before_anything_is_done() {
         (
             "rollback",
             with("force", json!(true)),
-            "failed to deserialize parameters: unknown field `force`",
+            "force: there is no such field; there are cluster, name, namespace, reason",
         ),
-        (
-            "start_canary",
-            names.clone(),
-            "failed to deserialize parameters: missing field `image`",
-        ),
+        ("start_canary", names.clone(), "image: is needed"),
         (
             "get_status",
             json!({"wait_seconds": "50"}),
-            "failed to deserialize parameters: invalid type",
+            "wait_seconds: a whole number is needed, not \"50\"",
         ),
         (
             "promote",
