@@ -212,6 +212,8 @@ pub trait ObjectExt {
     fn annotation(&self, key: &str) -> Option<&str>;
     /// One label.
     fn label(&self, key: &str) -> Option<&str>;
+    /// An object of this uid is among its owners.
+    fn owned_by(&self, uid: &str) -> bool;
     /// The string at a JSON pointer.
     fn str_at(&self, pointer: &str) -> Option<&str>;
     /// The integer at a JSON pointer.
@@ -244,6 +246,11 @@ impl ObjectExt for Value {
     }
     fn label(&self, key: &str) -> Option<&str> {
         self["metadata"]["labels"][key].as_str()
+    }
+    fn owned_by(&self, uid: &str) -> bool {
+        self.array_at("/metadata/ownerReferences")
+            .iter()
+            .any(|owner| owner.str_at("/uid") == Some(uid))
     }
     fn str_at(&self, pointer: &str) -> Option<&str> {
         self.pointer(pointer).and_then(Value::as_str)

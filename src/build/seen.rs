@@ -74,12 +74,12 @@ fn copy(deployment: &Value, objects: &Objects, service: Option<&Object>) -> Work
     let sets: Vec<&Object> = objects
         .replica_sets
         .iter()
-        .filter(|s| owned_by(s, deployment.uid()))
+        .filter(|s| s.owned_by(deployment.uid()))
         .collect();
     let pods: Vec<&Object> = objects
         .pods
         .iter()
-        .filter(|p| sets.iter().any(|s| owned_by(p, s.uid())) && !p.is_being_deleted())
+        .filter(|p| sets.iter().any(|s| p.owned_by(s.uid())) && !p.is_being_deleted())
         .collect();
     let unwatched = objects.pods.is_empty() && objects.replica_sets.is_empty();
     let endpoints = if unwatched {
@@ -92,7 +92,7 @@ fn copy(deployment: &Value, objects: &Objects, service: Option<&Object>) -> Work
         u32::try_from(behind).unwrap_or(u32::MAX)
     };
     let current = current_set(deployment, &sets);
-    let of_current = |p: &&&Object| observed && current.is_some_and(|uid| owned_by(p, uid));
+    let of_current = |p: &&&Object| observed && current.is_some_and(|uid| p.owned_by(uid));
     Workload {
         revision: revision(&deployment["spec"]["template"]),
         desired: u32::try_from(deployment.int_at("/spec/replicas").unwrap_or(1)).unwrap_or(0),
@@ -105,13 +105,6 @@ fn copy(deployment: &Value, objects: &Objects, service: Option<&Object>) -> Work
         endpoints,
         crash: pods.iter().filter(of_current).find_map(|p| crash(p)),
     }
-}
-
-fn owned_by(object: &Value, uid: &str) -> bool {
-    object
-        .array_at("/metadata/ownerReferences")
-        .iter()
-        .any(|o| o.str_at("/uid") == Some(uid))
 }
 
 /// uid of the `ReplicaSet` that runs the Deployment's current template: the one of its revision.

@@ -233,9 +233,8 @@ impl Asker<'_> {
         const REVISION: &str = "deployment.kubernetes.io/revision";
         let copy = copy?;
         let revision = copy.annotation(REVISION)?;
-        let current = |s: &&Object| {
-            super::objects::owned(s, copy.uid()) && s.annotation(REVISION) == Some(revision)
-        };
+        let current =
+            |s: &&Object| s.owned_by(copy.uid()) && s.annotation(REVISION) == Some(revision);
         let set = self.objects.replica_sets.iter().find(current)?;
         set.label(POD_TEMPLATE_HASH).map(str::to_owned)
     }

@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Name of the Lease.
-pub(super) const LEASE: &str = "canary-mcp";
+pub(super) use crate::cluster::lease::NAME as LEASE;
 /// Longest that one cluster may hold up an answer over many.
 const PATIENCE: Duration = Duration::from_millis(1_500);
 /// How often the pods are looked at that a followed rollout waits for.

@@ -14,12 +14,16 @@ mod verify;
 mod wish;
 mod world;
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{api::parse, cluster::Cluster, outbound::http::Transport, telemetry::Metrics};
+
+/// Wait before a cluster is taken up anew after a mistake of ours.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// What the installation says, the same for every cluster.
 #[derive(Debug, Clone)]
@@ -63,6 +67,22 @@ pub struct Engine {
     tasks: JoinSet<()>,
 }
 
+/// Leads until stopped; a panic is said, and the cluster taken up anew (its Lease has been given back or runs out).
+async fn keep_leading(shared: Arc<Shared>, cluster: Cluster, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let term = lead::lead(shared.clone(), cluster.clone(), stop.clone());
+        if AssertUnwindSafe(term).catch_unwind().await.is_err() {
+            tracing::error!(
+                cluster = cluster.name(),
+                "leading has panicked and begins anew"
+            );
+        }
+        if !stop.is_cancelled() {
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+}
+
 impl Engine {
     /// Begins to lead every cluster that may be led.
     #[must_use]
@@ -80,7 +100,7 @@ impl Engine {
         let stop = CancellationToken::new();
         let mut tasks = JoinSet::new();
         for cluster in clusters.iter().filter(|c| c.may_lead()) {
-            tasks.spawn(lead::lead(shared.clone(), cluster.clone(), stop.clone()));
+            tasks.spawn(keep_leading(shared.clone(), cluster.clone(), stop.clone()));
         }
         Self { stop, tasks }
     }

@@ -222,14 +222,6 @@ async fn read_these(cluster: &Cluster, canary: Object, these: &[Ref]) -> Result<
     Ok(Refs::of(&canary).gather(cluster.name(), canary, find))
 }
 
-/// The object names `uid` among its owners.
-pub(super) fn owned(object: &serde_json::Value, uid: &str) -> bool {
-    object
-        .array_at("/metadata/ownerReferences")
-        .iter()
-        .any(|o| o.str_at("/uid") == Some(uid))
-}
-
 /// What a Canary for a Deployment would find: its Service and its autoscaler, if there are some.
 pub(super) async fn around_deployment(cluster: &Cluster, namespace: &str, name: &str) -> Objects {
     let of = |kind: Kind| Ref {

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::watch, task::JoinSet};
 
-use super::objects::{Refs, owned};
+use super::objects::Refs;
 use crate::{
     api::names,
     api::objects::{
@@ -183,20 +183,20 @@ impl World {
             .broad
             .list(&CONTROLLER_REVISION)
             .into_iter()
-            .filter(|r| owned(r, &uid))
+            .filter(|r| r.owned_by(&uid))
             .collect();
         if let Some(close) = close {
             let ours = |set: &Object| {
                 [&objects.target, &objects.primary]
                     .into_iter()
                     .flatten()
-                    .any(|copy| owned(set, copy.uid()))
+                    .any(|copy| set.owned_by(copy.uid()))
             };
             let sets: Vec<Object> = close.list(&REPLICA_SET).into_iter().filter(ours).collect();
             let pods = close
                 .list(&POD)
                 .into_iter()
-                .filter(|p| sets.iter().any(|s| owned(p, s.uid())))
+                .filter(|p| sets.iter().any(|s| p.owned_by(s.uid())))
                 .collect();
             objects.replica_sets = sets;
             objects.pods = pods;
