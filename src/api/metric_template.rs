@@ -15,6 +15,10 @@ pub struct MetricTemplate {
     pub address: Option<String>,
     /// `provider.headers`: each name with its values.
     pub headers: Vec<(String, Vec<String>)>,
+    /// `provider.secretRef.name`: a Secret of the same namespace with `token`, or `username` and `password`.
+    pub secret: Option<String>,
+    /// `provider.insecureSkipVerify`: any TLS certificate will do.
+    pub insecure: bool,
     /// `query`, a template.
     pub query: String,
 }
@@ -33,13 +37,9 @@ impl MetricTemplate {
                 "{at}: the provider {kind:?} is not carried out yet, only prometheus is"
             ));
         }
-        for field in ["secretRef", "insecureSkipVerify"] {
-            let value = &provider[field];
-            if !value.is_null() && *value != false {
-                return Err(format!(
-                    "{at}: spec.provider.{field} is not carried out yet"
-                ));
-            }
+        let secret = provider.str_at("/secretRef/name").map(str::to_owned);
+        if secret.is_none() && !provider["secretRef"].is_null() {
+            return Err(format!("{at}: spec.provider.secretRef names no Secret"));
         }
         let query = object.str_at("/spec/query").unwrap_or_default();
         if query.trim().is_empty() {
@@ -58,6 +58,8 @@ impl MetricTemplate {
                 .flatten()
                 .map(|(name, values)| (name.clone(), strings(values)))
                 .collect(),
+            secret,
+            insecure: provider["insecureSkipVerify"] == true,
             query: query.to_owned(),
         })
     }
@@ -82,7 +84,8 @@ mod tests {
     #[test]
     fn a_prometheus_template_is_read() {
         let spec = json!({"provider": {"type": "prometheus", "address": "http://prometheus.monitoring:9090",
-                          "headers": {"X-Scope-OrgID": ["a"]}}, "query": "sum(x)"});
+                          "headers": {"X-Scope-OrgID": ["a"]}, "secretRef": {"name": "s"}, "insecureSkipVerify": true},
+                          "query": "sum(x)"});
         assert_eq!(
             template(&spec).unwrap(),
             MetricTemplate {
@@ -90,6 +93,8 @@ mod tests {
                 name: "m".into(),
                 address: Some("http://prometheus.monitoring:9090".into()),
                 headers: vec![("X-Scope-OrgID".into(), vec!["a".into()])],
+                secret: Some("s".into()),
+                insecure: true,
                 query: "sum(x)".into(),
             }
         );
@@ -103,8 +108,8 @@ mod tests {
                 "MetricTemplate flagger-system/m: the provider \"datadog\" is not carried out yet, only prometheus is",
             ),
             (
-                json!({"provider": {"type": "prometheus", "secretRef": {"name": "s"}}, "query": "x"}),
-                "MetricTemplate flagger-system/m: spec.provider.secretRef is not carried out yet",
+                json!({"provider": {"type": "prometheus", "secretRef": {}}, "query": "x"}),
+                "MetricTemplate flagger-system/m: spec.provider.secretRef names no Secret",
             ),
             (
                 json!({"provider": {"type": "prometheus"}}),

@@ -71,6 +71,8 @@ pub const CONTROLLER_REVISION: Kind =
 pub const POD: Kind = Kind::new("", "v1", "Pod", "pods");
 /// Core Service.
 pub const SERVICE: Kind = Kind::new("", "v1", "Service", "services");
+/// Core Secret.
+pub const SECRET: Kind = Kind::new("", "v1", "Secret", "secrets");
 /// Core Namespace.
 pub const NAMESPACE: Kind = Kind::new("", "v1", "Namespace", "namespaces");
 /// `events.k8s.io/v1` Event.

@@ -8,7 +8,7 @@ use super::{Settings, Shared, objects::POD_TEMPLATE_HASH, rollout::Ctx};
 use crate::{
     api::{
         metric_template::MetricTemplate,
-        objects::{Object, ObjectExt, Objects},
+        objects::{Object, ObjectExt, Objects, Ref, SECRET},
     },
     cluster::{Cluster, ServiceCall},
     decide::{
@@ -18,7 +18,7 @@ use crate::{
     },
     outbound::{
         address::{self, Route},
-        http::Transport,
+        http::{self as http_client, Transport},
         metrics::{
             builtin,
             prometheus::{self, Auth},
@@ -84,6 +84,10 @@ struct Provider {
     namespace: String,
     from_flag: bool,
     headers: Vec<(String, String)>,
+    /// A Secret of that namespace.
+    secret: Option<String>,
+    /// Any TLS certificate will do.
+    insecure: bool,
 }
 
 impl Asker<'_> {
@@ -159,21 +163,46 @@ impl Asker<'_> {
             namespace,
             from_flag,
             headers,
+            secret,
+            insecure,
         } = provider;
         let settings = &self.shared.settings;
+        let direct = if *insecure {
+            Transport::Direct(http_client::client(true)?)
+        } else {
+            self.shared.direct.clone()
+        };
         let transport = transport(
             self.cluster,
             settings,
-            &self.shared.direct,
+            &direct,
             address,
             namespace,
             *from_flag,
         )?;
-        Ok(prometheus::ask(
-            &transport,
-            prometheus::request(address, query, headers, &Auth::None)?,
-        )
-        .await)
+        let auth = match secret {
+            Some(_) if matches!(transport, Transport::Through(_)) => {
+                return Err(format!(
+                    "{address} is reached through the API server, which keeps credentials for itself: give an address outside of the \
+                     cluster, or run canary-mcp inside it"
+                ));
+            }
+            Some(name) => self.credentials(namespace, name).await?,
+            None => Auth::None,
+        };
+        let request = prometheus::request(address, query, headers, &auth)?;
+        Ok(prometheus::ask(&transport, request).await)
+    }
+
+    async fn credentials(&self, namespace: &str, name: &str) -> Result<Auth, String> {
+        let of = Ref {
+            kind: SECRET,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        };
+        let secret = self.cluster.get(&of).await.map_err(|e| e.report())?;
+        let secret = secret.ok_or_else(|| format!("there is no Secret {name} in {namespace}"))?;
+        Auth::of(&secret).map_err(|why| format!("Secret {namespace}/{name} {why}"))
     }
 
     /// Prometheus of the Canary or of the installation.
@@ -184,6 +213,8 @@ impl Asker<'_> {
             address: own.unwrap_or_else(|| self.shared.settings.metrics_server.clone()),
             namespace: self.plan.namespace.clone(),
             headers: Vec::new(),
+            secret: None,
+            insecure: false,
         }
     }
 
@@ -198,6 +229,8 @@ impl Asker<'_> {
         Provider {
             from_flag: template.address.is_none() && installed.from_flag,
             address: template.address.clone().unwrap_or(installed.address),
+            secret: template.secret.clone(),
+            insecure: template.insecure,
             namespace: template.namespace.clone(),
             headers: template.headers.iter().flat_map(each).collect(),
         }

@@ -22,13 +22,13 @@ const PATIENCE: Duration = Duration::from_millis(1_500);
 const PROMETHEUS_PATIENCE: Duration = Duration::from_millis(800);
 /// Kubernetes 1.x below this is not supported.
 const OLDEST_MINOR: u32 = 23;
-/// API groups worth naming, and how.
-const GROUPS: [(&str, &str); 5] = [
-    ("flagger.app", "Flagger resources"),
-    ("networking.istio.io", "Istio"),
-    ("keda.sh", "KEDA"),
-    ("gateway.networking.k8s.io", "Gateway API"),
-    ("argoproj.io", "Argo"),
+/// API groups worth naming, how, and the version that we read and write, if we do.
+const GROUPS: [(&str, &str, Option<&str>); 5] = [
+    ("flagger.app", "Flagger resources", Some("v1beta1")),
+    ("networking.istio.io", "Istio", Some("v1beta1")),
+    ("keda.sh", "KEDA", Some("v1alpha1")),
+    ("gateway.networking.k8s.io", "Gateway API", None),
+    ("argoproj.io", "Argo", None),
 ];
 
 /// The row of one cluster; an unreachable one is a row with the reason.
@@ -80,16 +80,7 @@ async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
         }
     }
     let installed = installed.unwrap_or_default();
-    let version_of = |group: &str| {
-        installed
-            .iter()
-            .find(|(g, _)| g == group)
-            .map(|(_, v)| v.join(", "))
-    };
-    row.installed = GROUPS
-        .iter()
-        .filter_map(|(group, name)| Some(format!("{name} ({group} {})", version_of(group)?)))
-        .collect();
+    row.installed = named(&installed);
     row.led_by = lease
         .ok()
         .flatten()
@@ -105,7 +96,7 @@ async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
         Ok(None) => Some("no Canary CRD; run: canary-mcp crds | kubectl apply -f -".to_owned()),
         Err(_) => None,
     };
-    if version_of("flagger.app").is_some() {
+    if installed.iter().any(|(group, _)| group == CANARY.group) {
         count(cluster, row).await;
     }
     if row.reason.is_none() && row.led_by.is_none() {
@@ -155,9 +146,44 @@ fn with_age(version: String) -> String {
     }
 }
 
+/// What is installed, in a person's words; a group without the version that we need is told as too old.
+fn named(installed: &[(String, Vec<String>)]) -> Vec<String> {
+    let one = |(group, name, needed): &(&str, &str, Option<&str>)| {
+        let (_, versions) = installed.iter().find(|(g, _)| g == group)?;
+        let served = format!("{name} ({group} {})", versions.join(", "));
+        Some(match needed.filter(|n| !versions.iter().any(|v| v == n)) {
+            Some(needed) => format!("{served}: too old for canary-mcp, which needs {needed}"),
+            None => served,
+        })
+    };
+    GROUPS.iter().filter_map(one).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::with_age;
+    use super::{named, with_age};
+
+    #[test]
+    fn what_is_installed_is_named_with_what_is_missing() {
+        let group = |name: &str, versions: &[&str]| {
+            (
+                name.to_owned(),
+                versions.iter().map(|v| (*v).to_owned()).collect(),
+            )
+        };
+        let installed = [
+            group("keda.sh", &["v1alpha1"]),
+            group("networking.istio.io", &["v1alpha3"]),
+            group("example.com", &["v1"]),
+        ];
+        assert_eq!(
+            named(&installed),
+            [
+                "Istio (networking.istio.io v1alpha3): too old for canary-mcp, which needs v1beta1",
+                "KEDA (keda.sh v1alpha1)",
+            ]
+        );
+    }
 
     #[test]
     fn old_versions_are_told() {

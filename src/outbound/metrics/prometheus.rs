@@ -35,6 +35,28 @@ pub enum Auth {
     },
 }
 
+impl Auth {
+    /// The credentials in a Secret. Flagger: key `token`, else `username` and `password`.
+    ///
+    /// # Errors
+    /// Which keys are missing. No text holds a value.
+    pub fn of(secret: &Value) -> Result<Self, String> {
+        let key = |key: &str| {
+            // An absent key would be read as an empty value.
+            let data = secret.pointer(&format!("/data/{key}"))?;
+            let bytes: ByteString = serde_json::from_value(data.clone()).ok()?;
+            String::from_utf8(bytes.0).ok()
+        };
+        if let Some(token) = key("token") {
+            return Ok(Self::Bearer(token));
+        }
+        match (key("username"), key("password")) {
+            (Some(username), Some(password)) => Ok(Self::Basic { username, password }),
+            _ => Err("has neither the key token nor the keys username and password".to_owned()),
+        }
+    }
+}
+
 impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -194,6 +216,32 @@ fn foreign(status: u16, body: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn credentials_of_a_secret() {
+        use serde_json::json;
+        // "abc", "me" and "pw" in base64.
+        let table = [
+            (
+                json!({"token": "YWJj", "username": "bWU="}),
+                Ok(Auth::Bearer("abc".into())),
+            ),
+            (
+                json!({"username": "bWU=", "password": "cHc="}),
+                Ok(Auth::Basic {
+                    username: "me".into(),
+                    password: "pw".into(),
+                }),
+            ),
+            (
+                json!({"username": "bWU="}),
+                Err("has neither the key token nor the keys username and password".to_owned()),
+            ),
+        ];
+        for (data, expected) in table {
+            assert_eq!(Auth::of(&json!({ "data": data })), expected);
+        }
+    }
 
     #[test]
     fn requests() {
