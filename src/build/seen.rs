@@ -10,6 +10,7 @@ use crate::{
         objects::{Object, ObjectExt, Objects},
         parse,
         revision::{pin_name, revision, run_id},
+        time::moment,
     },
     decide::{
         facts::{Crash, Moment, NextRun, Seen, Workload},
@@ -22,6 +23,8 @@ use crate::{
 const CRASH_RESTARTS: i64 = 3;
 /// Restarts after which a container that cannot even be started counts as crashed.
 const START_FAILURES: i64 = 2;
+/// Age of a pod, in milliseconds, at which the kubelet has tried twice to create a container: it counts no restart of one that never was.
+const CREATED_TWICE: i64 = 30_000;
 
 /// The facts of one Canary at one moment.
 #[must_use]
@@ -36,11 +39,11 @@ pub fn seen(plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen 
     Seen {
         now,
         next_run: target.map(|t| next_run(plan, state, objects, t)),
-        target: target.map(|t| copy(t, objects, objects.canary_service.as_ref())),
+        target: target.map(|t| copy(t, objects, objects.canary_service.as_ref(), now)),
         primary: objects
             .primary
             .as_ref()
-            .map(|p| copy(p, objects, objects.primary_service.as_ref())),
+            .map(|p| copy(p, objects, objects.primary_service.as_ref(), now)),
         target_equals_primary: primary_has(target.and_then(|t| t.pointer("/spec/template"))),
         services_ready: services::roles_ready(plan, objects),
         apex_on_primary: services::apex_on_primary(plan, objects),
@@ -68,7 +71,7 @@ fn next_run(plan: &Plan, state: &State, objects: &Objects, target: &Value) -> Ne
 }
 
 /// One workload copy. Its endpoints are read from pods; where pods are not watched (no rollout is active), from its status.
-fn copy(deployment: &Value, objects: &Objects, service: Option<&Object>) -> Workload {
+fn copy(deployment: &Value, objects: &Objects, service: Option<&Object>, now: Moment) -> Workload {
     let count = |pointer: &str| u32::try_from(deployment.int_at(pointer).unwrap_or(0)).unwrap_or(0);
     let observed = deployment.int_at("/status/observedGeneration") >= deployment.generation();
     let sets: Vec<&Object> = objects
@@ -103,7 +106,7 @@ fn copy(deployment: &Value, objects: &Objects, service: Option<&Object>) -> Work
         deadline_exceeded: condition(deployment, "Progressing")
             .is_some_and(|c| c.str_at("/reason") == Some("ProgressDeadlineExceeded")),
         endpoints,
-        crash: pods.iter().filter(of_current).find_map(|p| crash(p)),
+        crash: pods.iter().filter(of_current).find_map(|p| crash(p, now)),
     }
 }
 
@@ -146,7 +149,9 @@ fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
         .chain(pod.array_at("/status/containerStatuses"))
 }
 
-fn crash(pod: &Value) -> Option<Crash> {
+fn crash(pod: &Value, now: Moment) -> Option<Crash> {
+    let created = pod.str_at("/metadata/creationTimestamp").and_then(moment);
+    let old = created.is_some_and(|at| now.since(at) >= CREATED_TWICE);
     containers(pod).find_map(|status| {
         let restarts = status.int_at("/restartCount").unwrap_or(0);
         let waiting = status.str_at("/state/waiting/reason").unwrap_or_default();
@@ -155,11 +160,10 @@ fn crash(pod: &Value) -> Option<Crash> {
             .or_else(|| status.pointer("/state/terminated"));
         let last = ended.and_then(|t| t.str_at("/reason")).unwrap_or_default();
         let looping = waiting == "CrashLoopBackOff" && restarts >= CRASH_RESTARTS;
-        let unstartable = (last == "StartError"
-            || waiting == "CreateContainerError"
-            || waiting == "RunContainerError")
-            && restarts >= START_FAILURES;
-        (looping || unstartable).then(|| Crash {
+        let unstartable = last == "StartError" && restarts >= START_FAILURES;
+        let uncreatable = matches!(waiting, "CreateContainerError" | "RunContainerError")
+            && (restarts >= START_FAILURES || old);
+        (looping || unstartable || uncreatable).then(|| Crash {
             container: status.str_at("/name").unwrap_or_default().to_owned(),
             restarts: u32::try_from(restarts).unwrap_or(0),
             reason: ended.map_or_else(|| waiting.to_owned(), termination),
@@ -185,4 +189,51 @@ fn template_writer(target: &Value) -> Option<String> {
         .max_by_key(|e| e.str_at("/time").unwrap_or_default().to_owned())
         .and_then(|e| e.str_at("/manager"))
         .map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_container_that_will_not_come_up_is_told_from_one_that_may() {
+        let pod = |restarts: i64, waiting: &str, ended: &str| {
+            json!({
+                "metadata": {"name": "p", "creationTimestamp": "2026-11-21T00:00:00Z"},
+                "status": {"containerStatuses": [{
+                    "name": "server", "restartCount": restarts,
+                    "state": {"waiting": {"reason": waiting}},
+                    "lastState": if ended.is_empty() { json!({}) } else { json!({"terminated": {"reason": ended, "exitCode": 1}}) },
+                }]},
+            })
+        };
+        let begin = moment("2026-11-21T00:00:00Z").unwrap();
+        for (pod, seconds, expected) in [
+            (pod(2, "CrashLoopBackOff", "Error"), 60, None),
+            (
+                pod(3, "CrashLoopBackOff", "Error"),
+                60,
+                Some("Error (exit code 1)"),
+            ),
+            (pod(1, "CrashLoopBackOff", "StartError"), 60, None),
+            (
+                pod(2, "CrashLoopBackOff", "StartError"),
+                60,
+                Some("StartError (exit code 1)"),
+            ),
+            (pod(0, "CreateContainerError", ""), 29, None),
+            (
+                pod(0, "CreateContainerError", ""),
+                30,
+                Some("CreateContainerError"),
+            ),
+            (pod(0, "ImagePullBackOff", ""), 600, None),
+            (pod(0, "ContainerCreating", ""), 600, None),
+        ] {
+            let crash = crash(&pod, begin.plus(seconds * 1000));
+            assert_eq!(crash.map(|c| c.reason).as_deref(), expected, "{pod}");
+        }
+    }
 }

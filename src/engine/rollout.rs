@@ -252,6 +252,9 @@ impl Rollout {
                 Wait::Change if state.phase.running() => {
                     return Ok(Some(Wait::Until(now.plus(plan.interval))));
                 }
+                Wait::Until(at) if state.phase.running() => {
+                    return Ok(Some(Wait::Until(at.min(now.plus(plan.interval)))));
+                }
                 Wait::Until(_) | Wait::Change => return Ok(Some(wait)),
             }
             answers = Answers::default();
