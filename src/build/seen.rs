@@ -23,7 +23,8 @@ use crate::{
 const CRASH_RESTARTS: i64 = 3;
 /// Restarts after which a container that cannot even be started counts as crashed.
 const START_FAILURES: i64 = 2;
-/// Age of a pod, in milliseconds, at which the kubelet has tried twice to create a container: it counts no restart of one that never was.
+/// Age of a pod, in milliseconds, at which a container that cannot be created counts as tried twice: no restart may be counted of one
+/// that never was.
 const CREATED_TWICE: i64 = 30_000;
 
 /// The facts of one Canary at one moment.

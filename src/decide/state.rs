@@ -223,7 +223,7 @@ pub struct Run {
     pub previous: Option<String>,
     /// When the run began.
     pub started_at: Moment,
-    /// When the current stage began.
+    /// When the current stage began; while starting, when the canary was last scaled up, from which the progress deadline counts.
     pub stage_at: Moment,
     /// When the last route write was observed, for `settle`.
     pub route_written_at: Option<Moment>,
