@@ -18,3 +18,4 @@ mod rollouts;
 mod schemas;
 mod support;
 mod takeovers;
+mod tools;
