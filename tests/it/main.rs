@@ -14,6 +14,7 @@ mod layers;
 mod metrics_endpoint;
 mod outcomes;
 mod processes;
+mod prometheus;
 mod quiet;
 mod rollouts;
 mod schemas;
