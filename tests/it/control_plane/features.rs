@@ -20,10 +20,12 @@ pub(crate) enum Feature {
     SelfSubjectReview,
     /// Whole rollouts of ours.
     Rollouts,
+    /// What makes pods of Deployments and collects garbage.
+    Controllers,
 }
 
-/// Every feature, the first minor version of Kubernetes 1 that has it (switched on by default), and what an older one lacks.
-pub(super) const FEATURES: [(Feature, u32, &str); 12] = [
+/// The features that came with a minor version of Kubernetes 1 (switched on by default), and what an older one lacks.
+pub(super) const SINCE: [(Feature, u32, &str); 12] = [
     (Feature::PolicyV1, 21, "it has no policy/v1"),
     (Feature::BatchV1CronJob, 21, "it has no CronJob in batch/v1"),
     (
@@ -66,11 +68,32 @@ pub(super) const FEATURES: [(Feature, u32, &str); 12] = [
     ),
 ];
 
-/// What this version lacks of a feature.
-pub(super) fn lack(version: (u32, u32), feature: Feature) -> Option<&'static str> {
-    let (_, since, lack) = FEATURES
-        .iter()
-        .find(|(listed, ..)| *listed == feature)
-        .expect("every feature must be listed");
+/// What a control plane of this version, with or without controllers, lacks of a feature.
+pub(super) fn lack(
+    version: (u32, u32),
+    controllers: bool,
+    feature: Feature,
+) -> Option<&'static str> {
+    if !controllers && matches!(feature, Feature::Controllers | Feature::Rollouts) {
+        return Some("there is no kube-controller-manager beside its kube-apiserver");
+    }
+    let (_, since, lack) = SINCE.iter().find(|(listed, ..)| *listed == feature)?;
     (version < (1, *since)).then_some(*lack)
+}
+
+#[test]
+fn an_old_kubernetes_lacks_what_came_later() {
+    let lacked = |version| {
+        let features = SINCE.iter().map(|(feature, ..)| *feature);
+        let lacked = features.filter(|feature| lack(version, true, *feature).is_some());
+        lacked.collect::<Vec<_>>()
+    };
+    assert_eq!(lacked((1, 36)), []);
+    assert_eq!(
+        lacked((1, 27)),
+        [Feature::SelfSubjectReview, Feature::StreamingList]
+    );
+    assert_eq!(lacked((1, 20)).len(), 12);
+    assert!(lack((1, 20), true, Feature::Controllers).is_none());
+    assert!(lack((1, 36), false, Feature::Controllers).is_some());
 }

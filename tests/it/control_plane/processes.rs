@@ -1,9 +1,9 @@
 //! The processes of a control plane, and their end.
 
 use std::{
-    fs::{self, File},
-    io::Write as _,
+    fs::{self, DirBuilder, File},
     net::TcpListener,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
@@ -18,7 +18,10 @@ use kube::{
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256};
 use serde_json::json;
 
-use crate::tools;
+use super::{
+    origin::{Origin, Programs, parse_version},
+    undo::Undo,
+};
 
 /// A start takes some 10 s on an idle machine; one that takes this long will not come about.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -26,127 +29,85 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const TRIES: u32 = 3;
 const TOKEN: &str = "the-only-token-of-this-control-plane";
 
-/// The folder of the programs, with the names that envtest gives them.
-pub(super) struct Programs(PathBuf);
-
-impl Programs {
-    /// `None`: there are none, which has been said.
-    pub(super) fn found() -> Option<Self> {
-        Some(Self(tools::need("control-plane")?.join("bin")))
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// Of `kube-apiserver --version`: "Kubernetes v1.36.3".
-    fn version(&self) -> Result<(u32, u32), String> {
-        let program = self.path("kube-apiserver");
-        let ran = Command::new(&program).arg("--version").output();
-        let ran = ran.map_err(|e| format!("cannot run {}: {e}", program.display()))?;
-        let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-        parse_version(said.trim().trim_start_matches("Kubernetes "))
-            .ok_or_else(|| format!("{} --version said {said:?}", program.display()))
-    }
-}
-
-/// Of "v1.36.3".
-pub(super) fn parse_version(text: &str) -> Option<(u32, u32)> {
-    let mut parts = text.strip_prefix('v')?.split('.');
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
-}
-
-/// What undoes a control plane, also when this process is killed: a shell that waits for the end of a pipe, runs the commands that have come through
-/// it, and removes the folder. The removal is tried again, because what has been killed may still be writing.
-struct Undo(Child);
-
-const UNDO: &str = r#"
-trap '' HUP INT TERM
-commands=$(cat)
-eval "$commands"
-for _ in 1 2 3 4 5; do
-  rm -rf "$1" && break
-  sleep 1
-done
-"#;
-
-impl Undo {
-    fn new(folder: &Path) -> std::io::Result<Self> {
-        let mut shell = Command::new("sh");
-        shell
-            .args(["-c", UNDO, "undo"])
-            .arg(folder)
-            .stdin(Stdio::piped());
-        // Whoever reads our output must not have to wait for the shell.
-        shell.stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(Self(shell.spawn()?))
-    }
-
-    fn with(&mut self, command: &str) -> std::io::Result<()> {
-        let pipe = self.0.stdin.as_mut().expect("the pipe must be open");
-        writeln!(pipe, "{command}")
-    }
-}
-
-impl Drop for Undo {
-    fn drop(&mut self) {
-        drop(self.0.stdin.take());
-        // It has nothing to say.
-        let _ = self.0.wait();
-    }
-}
-
-/// A running control plane, which ends with this value or with this process, whichever is first.
+/// A running control plane: what has been started for it ends with this value or with this process, whichever is first.
 pub(super) struct Running {
     folder: PathBuf,
     processes: Vec<(&'static str, Child)>,
-    undo: Undo,
+    pub(super) undo: Undo,
 }
 
-/// What a client needs, and the version.
-type Started = (Running, Config, PathBuf, (u32, u32));
+/// What a client needs to know.
+pub(super) struct Access {
+    pub(super) config: Config,
+    pub(super) kubeconfig: PathBuf,
+    pub(super) version: (u32, u32),
+}
 
 impl Running {
-    pub(super) async fn start(programs: &Programs) -> Result<Started, String> {
+    pub(super) async fn start(origin: &Origin) -> Result<(Self, Access), String> {
+        let programs = match origin {
+            Origin::Cluster => return Self::join().await,
+            Origin::Programs(programs) => programs,
+        };
         let version = programs.version()?;
         let mut tried = 0;
         loop {
             tried += 1;
-            let mut running =
-                Self::prepare().map_err(|e| format!("cannot prepare the control plane: {e}"))?;
+            let mut running = Self::prepare()?;
             match running.launch(programs, version).await {
-                Ok((config, kubeconfig)) => return Ok((running, config, kubeconfig, version)),
+                Ok(access) => return Ok((running, access)),
                 Err(why) if tried == TRIES => {
-                    return Err(format!(
-                        "the control plane does not start: {why}\n{}",
-                        running.logs()
-                    ));
+                    let logs = running.logs();
+                    return Err(format!("the control plane does not start: {why}\n{logs}"));
                 }
                 Err(why) => eprintln!("the control plane did not start, once more: {why}"),
             }
         }
     }
 
-    fn prepare() -> std::io::Result<Self> {
+    /// A cluster of others, as `KUBECONFIG` names it, on which nothing is started.
+    async fn join() -> Result<(Self, Access), String> {
+        let read = Kubeconfig::from_env().map_err(|e| format!("cannot read KUBECONFIG: {e}"))?;
+        let file = read.ok_or("CANARY_MCP_E2E=1 needs KUBECONFIG, which names the cluster")?;
+        let running = Self::prepare()?;
+        // One file, whose paths are absolute, whatever KUBECONFIG was made of.
+        let kubeconfig = running.folder.join("kubeconfig");
+        let text = serde_json::to_string(&file).map_err(|e| format!("cannot write it: {e}"))?;
+        let written = fs::write(&kubeconfig, text);
+        written.map_err(|e| format!("cannot write {}: {e}", kubeconfig.display()))?;
+        let config = configuration(&kubeconfig).await?;
+        let asked = client(&config)?.apiserver_version().await;
+        let said = asked.map_err(|e| format!("{} does not answer: {e}", config.cluster_url))?;
+        let version = parse_version(&said.major, &said.minor)
+            .ok_or_else(|| format!("{} says a strange version: {said:?}", config.cluster_url))?;
+        eprintln!("the control plane is {}", config.cluster_url);
+        let access = Access {
+            config,
+            kubeconfig,
+            version,
+        };
+        Ok((running, access))
+    }
+
+    /// The folder is readable for nobody else: it will have credentials.
+    fn prepare() -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("canary-mcp-control-plane-{}-{n}", std::process::id());
         let folder = std::env::temp_dir().join(name);
-        fs::create_dir(&folder)?;
-        let undo = Undo::new(&folder)?;
+        let undo = DirBuilder::new()
+            .mode(0o700)
+            .create(&folder)
+            .and_then(|()| Undo::new(&folder));
         Ok(Self {
+            undo: undo.map_err(|e| format!("cannot prepare {}: {e}", folder.display()))?,
             folder,
             processes: Vec::new(),
-            undo,
         })
     }
 
     /// Starts the processes one after the other, each when what it needs is there.
-    async fn launch(
-        &mut self,
-        programs: &Programs,
-        version: (u32, u32),
-    ) -> Result<(Config, PathBuf), String> {
+    async fn launch(&mut self, programs: &Programs, version: (u32, u32)) -> Result<Access, String> {
         let limit = Instant::now() + PATIENCE;
         let (etcd, api) = (free_port()?, free_port()?);
         self.secrets()
@@ -170,14 +131,18 @@ impl Running {
             is_ready(&client).await
         })
         .await?;
-        if programs.path("kube-controller-manager").exists() {
+        if programs.has_controllers() {
             let arguments = self.controller_arguments(&kubeconfig);
             self.spawn(programs, "kube-controller-manager", &arguments)?;
             let controllers = "the service account that kube-controller-manager makes";
             self.until(limit, controllers, async || has_account(&client).await)
                 .await?;
         }
-        Ok((config, kubeconfig))
+        Ok(Access {
+            config,
+            kubeconfig,
+            version,
+        })
     }
 
     /// The key that signs the tokens of service accounts, and the one user: cluster-admin's group.
@@ -257,7 +222,7 @@ impl Running {
                 .stdout(log.try_clone()?)
                 .stderr(log)
                 .spawn()?;
-            self.undo.with(&format!("kill -9 {}", child.id()))?;
+            self.undo.with(&["kill", "-9", &child.id().to_string()])?;
             self.processes.push((name, child));
             Ok(())
         };
@@ -348,6 +313,10 @@ async fn configuration(kubeconfig: &Path) -> Result<Config, String> {
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(file, &options).await;
     config.map_err(|e| format!("cannot use {shown}: {e}"))
+}
+
+fn client(config: &Config) -> Result<Client, String> {
+    Client::try_from(config.clone()).map_err(|e| format!("cannot make a client: {e}"))
 }
 
 async fn is_ready(client: &Client) -> bool {
