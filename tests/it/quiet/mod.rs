@@ -1,5 +1,7 @@
 //! What a rollout costs an API server: nothing at rest, little at work, and nothing at all where nobody leads.
 
+mod requests;
+
 use std::collections::BTreeMap;
 
 use canary_mcp::{
