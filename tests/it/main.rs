@@ -4,6 +4,7 @@
 mod after_copy;
 mod cluster;
 mod config;
+mod dry_run;
 mod embedded_api;
 mod embedded_fleet;
 mod engine;
