@@ -8,6 +8,7 @@ mod control_plane;
 mod embedded_api;
 mod embedded_fleet;
 mod engine;
+mod genuine;
 mod http;
 mod interventions;
 mod layers;
