@@ -4,6 +4,7 @@
 mod after_copy;
 mod cluster;
 mod config;
+mod control_plane;
 mod dry_run;
 mod embedded_api;
 mod embedded_fleet;
@@ -14,6 +15,7 @@ mod layers;
 mod metrics_endpoint;
 mod outcomes;
 mod processes;
+mod prometheus;
 mod quiet;
 mod rollouts;
 mod schemas;
