@@ -1,6 +1,8 @@
 //! Whole rollouts: on the embedded cluster on tokio's paused clock, exact and as fast as the CPU, and those of [`on_both`] on a genuine
 //! control plane too.
 
+use serde_json::Value;
+
 use crate::{
     genuine::on_both,
     support::{Rig, World, embedded::Share, image, sequence},
