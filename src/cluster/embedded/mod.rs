@@ -3,6 +3,7 @@
 //! [`store::Store`] is the state and its rules, synchronous; [`server::ApiServer`] is the HTTP of it, behind a real
 //! `kube::Client` in process and behind a listener for kubectl alike.
 
+mod addresses;
 mod columns;
 mod crd;
 mod defaults;
@@ -16,6 +17,7 @@ mod list;
 mod metadata;
 mod ownership;
 mod patch;
+mod patching;
 mod present;
 mod rest;
 mod route;

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
+    addresses::{allocate_ip, keep_ip},
     defaults,
     kinds::Served,
     ownership::{same_entries, set_entries, updated},
@@ -225,40 +226,6 @@ fn new_mistakes(served: &Served, old: &Value, new: &Value) -> Vec<Cause> {
         causes.retain(|cause| !before.contains(cause));
     }
     causes
-}
-
-/// The next free address of 10.96.0.0/16, for a Service that has none and wants one.
-fn allocate_ip(state: &mut State, service: &mut Value) {
-    let spec = &mut service["spec"];
-    if spec["type"] == "ExternalName" || !spec.is_object() {
-        return;
-    }
-    if spec.str_at("/clusterIP").is_none_or(str::is_empty) {
-        let [high, low] = state.next_ip.to_be_bytes();
-        state.next_ip = state.next_ip.wrapping_add(1).max(1);
-        spec["clusterIP"] = json!(format!("10.96.{high}.{low}"));
-    }
-    spec["clusterIPs"] = json!([spec["clusterIP"]]);
-    for (key, value) in [
-        ("ipFamilies", json!(["IPv4"])),
-        ("ipFamilyPolicy", json!("SingleStack")),
-    ] {
-        if spec[key].is_null() {
-            spec[key] = value;
-        }
-    }
-}
-
-/// A writer that does not know the address keeps it.
-fn keep_ip(old: &Value, new: &mut Value) {
-    if new["spec"]["type"] == "ExternalName" || !new["spec"].is_object() {
-        return;
-    }
-    for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-        if new["spec"][key].is_null() || new["spec"][key] == "" {
-            keep(&old["spec"], &mut new["spec"], key);
-        }
-    }
 }
 
 /// `apiVersion`, `kind` and namespace: filled in where absent, refused where they contradict the URL.
@@ -505,7 +472,7 @@ pub(super) fn metadata(object: &mut Value) -> &mut Map<String, Value> {
         .expect("metadata must be the object that was just put there")
 }
 
-fn keep(old: &Value, new: &mut Value, key: &str) {
+pub(super) fn keep(old: &Value, new: &mut Value, key: &str) {
     match old.get(key) {
         Some(value) => new[key] = value.clone(),
         None => remove(new, key),
