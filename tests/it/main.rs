@@ -13,6 +13,7 @@ mod layers;
 mod metrics_endpoint;
 mod outcomes;
 mod processes;
+mod protocol;
 mod quiet;
 mod rollouts;
 mod schemas;
