@@ -13,6 +13,7 @@
 
 pub mod effect;
 pub mod facts;
+pub mod forecast;
 mod idle;
 pub mod plan;
 mod promote;

@@ -10,6 +10,7 @@ mod after_copy;
 mod at_rest;
 mod before_copy;
 mod fixtures;
+mod forecast;
 mod invariants;
 mod liveness;
 mod requests;

@@ -35,6 +35,14 @@ impl Acted {
         }
     }
 
+    pub(super) fn planned() -> Self {
+        Self {
+            outcome: Outcome::Planned,
+            reason: "nothing was written; start_canary without dry_run does it".to_owned(),
+            view: None,
+        }
+    }
+
     pub(super) fn unconfirmed(reason: impl Into<String>) -> Self {
         Self {
             outcome: Outcome::Unconfirmed,

@@ -5,7 +5,7 @@ use std::{env, path::PathBuf, process::Command};
 /// The folder of one tool. Where it is not installed the caller's test has nothing to judge by and ends: that is said, and with `CI=true` it
 /// is a failure.
 pub(crate) fn need(tool: &str) -> Option<PathBuf> {
-    let folder = cache().join(tool);
+    let folder = folder(tool);
     if folder.join(".ready").is_file() {
         return Some(folder);
     }
@@ -13,6 +13,11 @@ pub(crate) fn need(tool: &str) -> Option<PathBuf> {
     assert!(!in_ci(), "{missing}");
     eprintln!("skipped: {missing}");
     None
+}
+
+/// The folder of one tool, whether it is there or not.
+pub(crate) fn folder(tool: &str) -> PathBuf {
+    cache().join(tool)
 }
 
 /// `CI=true`: nothing may be missing.

@@ -1,7 +1,7 @@
 //! The binary as processes of its own: real sockets, real signals, real time. The tests wait for what the processes say and for
 //! watches of the clusters, and assert sequences, never times.
 
-mod child;
+pub(crate) mod child;
 mod command_line;
 mod kills;
 mod kubernetes;

@@ -1,59 +1,10 @@
 //! The custom resources that both servers have: a group of this suite's own.
 
-use kube::{
-    Api, Client,
-    api::{DynamicObject, PostParams},
-    core::ApiResource,
-};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
 
-/// Creates the definitions and waits until they are served.
-pub(crate) async fn install(client: &Client) {
-    let resource = ApiResource {
-        group: "apiextensions.k8s.io".to_owned(),
-        version: "v1".to_owned(),
-        api_version: "apiextensions.k8s.io/v1".to_owned(),
-        kind: "CustomResourceDefinition".to_owned(),
-        plural: "customresourcedefinitions".to_owned(),
-    };
-    let definitions: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-    for definition in [widgets(), gadgets()] {
-        let definition: DynamicObject = serde_json::from_value(definition).unwrap();
-        let name = definition.metadata.name.clone().unwrap();
-        match definitions
-            .create(&PostParams::default(), &definition)
-            .await
-        {
-            Ok(_) => {}
-            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => panic!("{name}: {error}"),
-        }
-        served(&definitions, &name).await;
-    }
-}
-
-/// The same for a server that all scenarios of this process share.
-pub(crate) async fn install_once(client: &Client) {
-    static INSTALLED: OnceCell<()> = OnceCell::const_new();
-    INSTALLED.get_or_init(|| install(client)).await;
-}
-
-async fn served(definitions: &Api<DynamicObject>, name: &str) {
-    let wait = async {
-        loop {
-            let definition = definitions.get(name).await.unwrap();
-            let conditions = definition.data["status"]["conditions"].as_array();
-            let established = |c: &Value| c["type"] == "Established" && c["status"] == "True";
-            if conditions.into_iter().flatten().any(established) {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-        }
-    };
-    tokio::time::timeout(super::frame::PATIENCE, wait)
-        .await
-        .unwrap();
+/// All of them.
+pub(crate) fn all() -> [Value; 2] {
+    [widgets(), gadgets()]
 }
 
 /// Namespaced, with a schema, status, scale and printer columns; a second version that is not stored.

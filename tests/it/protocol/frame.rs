@@ -1,29 +1,32 @@
 //! Scenarios and how they run: each request to the embedded server and to the genuine one, each pair of answers compared.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use canary_mcp::cluster::{
-    clock::Clock,
-    embedded::{server::ApiServer, store::Store},
+use canary_mcp::{
+    api::objects::{Kind, NAMESPACE},
+    cluster::{
+        clock::Clock,
+        embedded::{server::ApiServer, store::Store},
+    },
 };
 use http_body_util::BodyExt;
 use kube::{Client, client::Body};
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::{
     compare::{Answer, Content, Names, difference},
-    definitions, oracle,
+    definitions,
 };
+use crate::control_plane::{ControlPlane, Feature};
 
 /// How long a condition may take to come true, and an event to arrive, on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A name and requests in order.
 pub(crate) struct Scenario {
     name: &'static str,
+    needs: Vec<Feature>,
     steps: Vec<Step>,
 }
 
@@ -32,8 +35,15 @@ impl Scenario {
     pub(crate) fn new(name: &'static str, steps: impl IntoIterator<Item = Step>) -> Self {
         Self {
             name,
+            needs: Vec::new(),
             steps: steps.into_iter().collect(),
         }
+    }
+
+    /// What an old API server may lack.
+    pub(crate) fn needs(mut self, feature: Feature) -> Self {
+        self.needs.push(feature);
+        self
     }
 }
 
@@ -174,17 +184,23 @@ impl Step {
 
 /// Runs the scenario on both servers; where their answers differ it panics with each difference.
 pub(crate) async fn check(scenario: Scenario) {
-    let Some(genuine) = oracle::client().await else {
+    let Some(control_plane) = ControlPlane::shared().await else {
         return;
     };
-    let namespace = unique_namespace();
-    let embedded = ApiServer::new("protocol", Store::new(Clock::real())).client();
-    let mut ours = Side::new("embedded", embedded, &namespace);
-    let mut theirs = Side::new("genuine", genuine, &namespace);
-    definitions::install(&ours.client).await;
-    definitions::install_once(&theirs.client).await;
-    ours.begin().await;
-    theirs.begin().await;
+    let lacks = |feature: &Feature| control_plane.lacks(*feature).is_some();
+    if scenario.needs.iter().any(lacks) {
+        eprintln!("skipped: {}", scenario.name);
+        return;
+    }
+    install_once(&control_plane).await;
+    let namespace = control_plane.namespace("protocol").await;
+    let store = Store::new(Clock::real());
+    for (kind, object) in own_world(namespace.name()) {
+        store.create(&kind, object, "protocol").unwrap();
+    }
+    let embedded = ApiServer::new("protocol", store).client();
+    let mut ours = Side::new("embedded", embedded, namespace.name());
+    let mut theirs = Side::new("genuine", control_plane.plain_client(), namespace.name());
     let mut differences = Vec::new();
     for (at, step) in scenario.steps.iter().enumerate() {
         let (our, their) = (ours.run(step).await, theirs.run(step).await);
@@ -197,7 +213,8 @@ pub(crate) async fn check(scenario: Scenario) {
             ));
         }
     }
-    theirs.end().await;
+    drop(theirs);
+    namespace.finish().await;
     assert!(
         differences.is_empty(),
         "{}: the embedded server / the genuine one:\n{}",
@@ -206,13 +223,27 @@ pub(crate) async fn check(scenario: Scenario) {
     );
 }
 
-/// Unlike any other one, also on a server that outlives this process.
-fn unique_namespace() -> String {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-    let count = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("protocol-{:x}-{count}", since.as_millis())
+/// What the embedded server has to begin with: the scenario's namespace, and the definitions.
+fn own_world(namespace: &str) -> Vec<(Kind, Value)> {
+    let definitions = definitions::all().map(|definition| (DEFINITION, definition));
+    let namespace = json!({"metadata": {"name": namespace}});
+    [(NAMESPACE, namespace)]
+        .into_iter()
+        .chain(definitions)
+        .collect()
+}
+
+const DEFINITION: Kind = Kind {
+    group: "apiextensions.k8s.io",
+    version: "v1",
+    kind: "CustomResourceDefinition",
+    plural: "customresourcedefinitions",
+};
+
+async fn install_once(control_plane: &ControlPlane) {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    let install = || async { control_plane.install(&definitions::all()).await };
+    INSTALLED.get_or_init(install).await;
 }
 
 /// One of the two servers, as the scenario goes along.
@@ -233,18 +264,6 @@ impl Side {
             names: Names::default(),
             watches: BTreeMap::new(),
         }
-    }
-
-    async fn begin(&mut self) {
-        let namespace = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "{ns}"}});
-        let answer = self.run(&post("/api/v1/namespaces", &namespace)).await;
-        assert_eq!(answer.code, 201, "{}: {answer:?}", self.title);
-    }
-
-    async fn end(&mut self) {
-        self.watches.clear();
-        // Not waited for: the next scenario has a namespace of its own.
-        self.run(&delete("/api/v1/namespaces/{ns}")).await;
     }
 
     async fn run(&mut self, step: &Step) -> Answer {

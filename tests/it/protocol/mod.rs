@@ -12,7 +12,6 @@ mod errors;
 mod forms;
 mod frame;
 mod lists;
-mod oracle;
 mod patches;
 mod subresources;
 mod watches;
