@@ -11,6 +11,7 @@ use super::{
     gc::{DeleteOptions, Deleted, Propagation},
     kinds::{EVENTS, Scale, Served},
     list::{self, shown},
+    ownership,
     patch::Format,
     present::{Form, Presenter},
     route::{Query, Target},
@@ -19,7 +20,7 @@ use super::{
     status::{Cause, Status},
     store::Store,
     watch::Watch,
-    write::Writer,
+    write::{Way, Writer},
 };
 use crate::api::objects::{Object, ObjectExt};
 
@@ -115,8 +116,8 @@ pub(super) fn answer(store: &Store, verb: Verb, call: &Call) -> Result<Reply, St
         (Verb::Get, "status") if it.served.status => (200, it.get()?),
         (Verb::Update, "") => (200, it.update(None)?),
         (Verb::Update, "status") if it.served.status => (200, it.update(Some("status"))?),
-        (Verb::Patch, "") => (200, it.patch(None)?),
-        (Verb::Patch, "status") if it.served.status => (200, it.patch(Some("status"))?),
+        (Verb::Patch, "") => it.patch(None)?,
+        (Verb::Patch, "status") if it.served.status => it.patch(Some("status"))?,
         (Verb::Get | Verb::Update | Verb::Patch | Verb::Delete | Verb::Proxy, sub) => {
             return Err(no_subresource(sub));
         }
@@ -219,21 +220,101 @@ impl Answering<'_> {
     fn update(&self, subresource: Option<&'static str>) -> Result<Object, Status> {
         let wanted = self.incoming(self.body()?);
         let mut writer = self.writer(subresource)?;
-        writer.replace = true;
+        writer.way = Way::Replace;
         self.change(&writer, |_| Ok(wanted))
     }
 
-    fn patch(&self, subresource: Option<&'static str>) -> Result<Object, Status> {
+    fn patch(&self, subresource: Option<&'static str>) -> Result<(u16, Object), Status> {
         let format = Format::of(&self.served, &self.call.content_type)?;
+        let force = self.patch_options(format)?;
+        if format == Format::Apply {
+            return self.apply(subresource, force);
+        }
         let patch = self.parsed()?;
         let writer = self.writer(subresource)?;
-        self.change(&writer, |current| {
+        let changed = self.change(&writer, |current| {
             if self.served.is_core_event() {
                 let patched = format.apply(&self.served, &patch, &events::to_core(current))?;
                 return Ok(events::from_core(&patched));
             }
             format.apply(&self.served, &patch, current)
-        })
+        });
+        Ok((200, changed?))
+    }
+
+    /// Server-side apply: it creates what is not there, but no subresource.
+    fn apply(
+        &self,
+        subresource: Option<&'static str>,
+        force: bool,
+    ) -> Result<(u16, Object), Status> {
+        let Target {
+            namespace, name, ..
+        } = &self.call.target;
+        let config = self.configuration()?;
+        let mut writer = self.writer(subresource)?;
+        writer.way = Way::Apply;
+        let (new, object) =
+            self.store
+                .apply_as(&self.stored, namespace, name, &writer, |current, now| {
+                    if current.is_none() && subresource.is_some() {
+                        return Err(Status::not_found(&self.served, name));
+                    }
+                    let object =
+                        ownership::applied(&self.served, current, &config, &writer, force, now)?;
+                    if object.name() == name {
+                        return Ok(object);
+                    }
+                    Err(Status::bad_request(format!(
+                        "the name of the object ({}) does not match the name on the URL ({name})",
+                        object.name()
+                    )))
+                })?;
+        Ok((if new { 201 } else { 200 }, object))
+    }
+
+    /// Checks the options of a PATCH; is it forced?
+    fn patch_options(&self, format: Format) -> Result<bool, Status> {
+        let query = &self.call.query;
+        let cause = match format {
+            Format::Apply if query.get("fieldManager").is_empty() => {
+                Cause::required("fieldManager", "is required for apply patch")
+            }
+            Format::Json | Format::Merge | Format::Strategic if !query.get("force").is_empty() => {
+                Cause {
+                    reason: "FieldValueForbidden",
+                    message: "Forbidden: may not be specified for non-apply patch".to_owned(),
+                    field: "force".to_owned(),
+                }
+            }
+            Format::Apply | Format::Json | Format::Merge | Format::Strategic => {
+                return Ok(query.is("force"));
+            }
+        };
+        Err(Status::invalid_options("PatchOptions", cause))
+    }
+
+    /// The body of an apply: YAML, of which JSON is a part.
+    fn configuration(&self) -> Result<Value, Status> {
+        let refused = |why: String| Status::bad_request(format!("error decoding YAML: {why}"));
+        let config: Value = match serde_json::from_slice(&self.call.body) {
+            Ok(config) => config,
+            Err(_) => serde_saphyr::from_slice(&self.call.body)
+                .map_err(|error| refused(error.to_string()))?,
+        };
+        let what = match config {
+            Value::Object(_) => return Ok(config),
+            Value::Null => return Ok(json!({})),
+            Value::Bool(_) => "bool",
+            Value::Number(_) => "number",
+            Value::String(_) => "string",
+            Value::Array(_) => "array",
+        };
+        // In the words of Go's decoder.
+        Err(refused(format!(
+            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {what} into Go value of type \
+             map[string]interface {{}}"
+        )))
     }
 
     fn change(
@@ -260,11 +341,16 @@ impl Answering<'_> {
             }
             Verb::Patch => {
                 let format = Format::of(&self.served, &self.call.content_type)?;
-                let patch = self.parsed()?;
-                self.write_scale(scale, |current| {
-                    let before = scale::read(scale, current);
-                    format.apply(&self.served, &patch, &before)
-                })?
+                let force = self.patch_options(format)?;
+                if format == Format::Apply {
+                    self.apply_scale(scale, force)?
+                } else {
+                    let patch = self.parsed()?;
+                    self.write_scale(scale, |current| {
+                        let before = scale::read(scale, current);
+                        format.apply(&self.served, &patch, &before)
+                    })?
+                }
             }
             Verb::List
             | Verb::Watch
@@ -289,6 +375,24 @@ impl Answering<'_> {
             let wanted = f(current)?;
             scale::write(&self.served, scale, current, &wanted)
         })
+    }
+
+    fn apply_scale(&self, scale: &Scale, force: bool) -> Result<Object, Status> {
+        let Target {
+            namespace, name, ..
+        } = &self.call.target;
+        let config = self.configuration()?;
+        let mut writer = self.writer(Some("scale"))?;
+        writer.way = Way::Apply;
+        let apply = |current: Option<&Value>, now: &str| {
+            let current = current.ok_or_else(|| Status::not_found(&self.served, name))?;
+            let served = &self.served;
+            ownership::applied_scale(served, scale, current, &config, &writer, force, now)
+        };
+        let applied = self
+            .store
+            .apply_as(&self.stored, namespace, name, &writer, apply);
+        Ok(applied?.1)
     }
 
     fn delete(&self) -> Result<Reply, Status> {
@@ -406,7 +510,7 @@ impl Answering<'_> {
             subresource,
             dry_run: dry_run(self.call.query.get("dryRun"))?,
             strict: self.call.query.get("fieldValidation") == "Strict",
-            replace: false,
+            way: Way::default(),
         })
     }
 

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     api::objects::{Kind, NAMESPACE, Object, ObjectExt},
     cluster::clock::{Clock, rfc3339},
+    decide::facts::Moment,
 };
 
 /// How many changes are remembered for watchers that resume; one that is further behind has to list again. Some minutes of
@@ -288,15 +289,26 @@ impl Store {
         writer: &Writer,
     ) -> Result<Object, Status> {
         let now = self.shared.clock.now();
-        let mut state = self.lock();
-        let object = write::create(&mut state, served, ns, object, writer, &rfc3339(now))?;
+        self.create_in(&mut self.lock(), served, ns, object, writer, now)
+    }
+
+    fn create_in(
+        &self,
+        state: &mut State,
+        served: &Served,
+        ns: &str,
+        object: Value,
+        writer: &Writer,
+        now: Moment,
+    ) -> Result<Object, Status> {
+        let object = write::create(state, served, ns, object, writer, &rfc3339(now))?;
         if writer.dry_run {
             return Ok(Arc::new(object));
         }
         let created = state.put(served, ChangeKind::Added, object);
-        self.follow_up(&mut state, served, &created);
-        gc::after_create(&mut state, served, &created, now);
-        self.publish(&state);
+        self.follow_up(state, served, &created);
+        gc::after_create(state, served, &created, now);
+        self.publish(state);
         Ok(created)
     }
 
@@ -311,8 +323,24 @@ impl Store {
         f: impl FnOnce(&Value) -> Result<Value, Status>,
     ) -> Result<Object, Status> {
         let now = self.shared.clock.now();
+        self.update_in(&mut self.lock(), served, ns, name, writer, now, f)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "those of update_as, and what a lock guards"
+    )]
+    fn update_in(
+        &self,
+        state: &mut State,
+        served: &Served,
+        ns: &str,
+        name: &str,
+        writer: &Writer,
+        now: Moment,
+        f: impl FnOnce(&Value) -> Result<Value, Status>,
+    ) -> Result<Object, Status> {
         let ns = scope(served, ns);
-        let mut state = self.lock();
         let old = state
             .object(&served.key(), ns, name)
             .cloned()
@@ -328,12 +356,39 @@ impl Store {
             && object.array_at("/metadata/finalizers").is_empty()
             && !old.array_at("/metadata/finalizers").is_empty();
         let written = state.put(served, ChangeKind::Modified, object);
-        self.follow_up(&mut state, served, &written);
+        self.follow_up(state, served, &written);
         if last_finalizer_gone {
-            gc::finish(&mut state, served, &written, now);
+            gc::finish(state, served, &written, now);
         }
-        self.publish(&state);
+        self.publish(state);
         Ok(written)
+    }
+
+    /// Changes the object to what `f` makes of it at this moment, or creates what `f` makes of nothing. Answers in the storage
+    /// form, and whether the object is new.
+    pub(super) fn apply_as(
+        &self,
+        served: &Served,
+        ns: &str,
+        name: &str,
+        writer: &Writer,
+        f: impl FnOnce(Option<&Value>, &str) -> Result<Value, Status>,
+    ) -> Result<(bool, Object), Status> {
+        let now = self.shared.clock.now();
+        let moment = rfc3339(now);
+        let mut state = self.lock();
+        if state
+            .object(&served.key(), scope(served, ns), name)
+            .is_some()
+        {
+            let f = |current: &Value| f(Some(current), &moment);
+            let object = self.update_in(&mut state, served, ns, name, writer, now, f)?;
+            Ok((false, object))
+        } else {
+            let object = f(None, &moment)?;
+            let object = self.create_in(&mut state, served, ns, object, writer, now)?;
+            Ok((true, object))
+        }
     }
 
     /// Deletes; the object as it was left when it is only marked, else its last state.
