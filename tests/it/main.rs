@@ -23,3 +23,4 @@ mod schemas;
 mod support;
 mod takeovers;
 mod tools;
+mod writing;
