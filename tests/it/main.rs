@@ -24,3 +24,4 @@ mod schemas;
 mod support;
 mod takeovers;
 mod tools;
+mod writing;
