@@ -69,8 +69,10 @@ pub(crate) trait World: Sized {
     /// Until `end`: each weight of the canary, and its share of the requests from the moment the route had taken effect. `None` where there
     /// is no traffic.
     async fn shares(rig: &Rig<Self>, end: Phase) -> Option<Vec<Share>>;
-    /// Since the cluster's first, where there is traffic.
-    fn assert_requests_lost_at_most(&self, most: u64);
+    /// Lets the cluster's clock go on; meanwhile all requests are served, by this workload, where there is traffic.
+    async fn assert_served_by(rig: &Rig<Self>, workload: &str, seconds: u64);
+    /// Requests that met no endpoint so far, where there is traffic.
+    fn lost(&self) -> u64;
 }
 
 /// Follows a world.
