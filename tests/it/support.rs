@@ -58,12 +58,33 @@ pub(crate) struct Rig {
     pub(crate) control: Control,
     pub(crate) metrics: Metrics,
     leads: bool,
-    engine: Option<(Engine, Line)>,
+    engine: Option<Process>,
 }
 
 /// A process's way to its clusters. Once cut nothing sets out any more; what is on its way arrives.
-#[derive(Clone, Default)]
-struct Line(Arc<AtomicBool>);
+#[derive(Clone)]
+pub(crate) struct Line {
+    cut: Arc<AtomicBool>,
+    agent: http::HeaderValue,
+}
+
+/// An engine and its line.
+pub(crate) struct Process {
+    engine: Engine,
+    line: Line,
+}
+
+impl Process {
+    /// Ends it as SIGKILL does: nothing is handed over, the Lease neither.
+    pub(crate) fn kill(self) {
+        self.line.cut();
+        drop(self.engine);
+    }
+
+    pub(crate) fn line(&self) -> Line {
+        self.line.clone()
+    }
+}
 
 /// One weight that the canary had, and its share of the requests while that was in effect.
 #[derive(Debug)]
@@ -96,8 +117,14 @@ impl Rig {
 
     /// A cluster that nobody drives yet. `leads`: an engine may.
     pub(crate) fn without_engine(leads: bool) -> Self {
+        Self::of(leads, |_| {})
+    }
+
+    /// A cluster of a fleet with options of its own.
+    pub(crate) fn of(leads: bool, change: impl FnOnce(&mut FleetOptions)) -> Self {
         let mut options = FleetOptions::new(EPOCH, 1.0, crd::crds());
         options.clusters.retain(|(name, _)| name == "prod-kr");
+        change(&mut options);
         let fleet = Fleet::start(options).unwrap();
         let registry = registry(&fleet, leads);
         let control = Control::new(registry.clone(), Settings::default(), direct());
@@ -121,7 +148,15 @@ impl Rig {
 
     /// Starts an engine under this identity, with a line of its own.
     pub(crate) fn start_engine(&mut self, identity: &str) {
-        let line = Line::default();
+        self.engine = Some(self.process(identity));
+    }
+
+    /// An engine under this identity that the caller keeps; its requests come as `User-Agent: canary-mcp/IDENTITY`.
+    pub(crate) fn process(&self, identity: &str) -> Process {
+        let line = Line {
+            cut: Arc::default(),
+            agent: format!("canary-mcp/{identity}").parse().unwrap(),
+        };
         let cluster = |member| {
             Cluster::new(ClusterSpec {
                 client: line.client(member),
@@ -134,14 +169,13 @@ impl Rig {
             ..Settings::default()
         };
         let engine = Engine::start(&clusters, settings, self.metrics.clone(), direct());
-        self.engine = Some((engine, line));
+        Process { engine, line }
     }
 
     /// Ends the engine as SIGKILL does: nothing is handed over, the Lease neither.
     pub(crate) fn crash_engine(&mut self) {
-        if let Some((engine, line)) = self.engine.take() {
-            line.0.store(true, Ordering::SeqCst);
-            drop(engine);
+        if let Some(process) = self.engine.take() {
+            process.kill();
         }
     }
 
@@ -439,10 +473,18 @@ pub(crate) fn image(tag: &str) -> String {
 }
 
 impl Line {
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Ordering::SeqCst);
+    }
+
     fn client(&self, member: &Member) -> kube::Client {
-        let (server, cut) = (member.server.clone(), self.0.clone());
-        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let (client, cut) = (server.client(), cut.load(Ordering::SeqCst));
+        let (client, line) = (member.server.client(), self.clone());
+        let service = tower::service_fn(move |mut request: http::Request<kube::client::Body>| {
+            let (client, cut) = (client.clone(), line.cut.load(Ordering::SeqCst));
+            let agent = line.agent.clone();
+            request
+                .headers_mut()
+                .insert(http::header::USER_AGENT, agent);
             async move {
                 if cut {
                     return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into());
