@@ -12,6 +12,7 @@ mod before_copy;
 mod fixtures;
 mod invariants;
 mod liveness;
+mod repeated;
 mod requests;
 mod rules;
 mod verdicts;
