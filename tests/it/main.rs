@@ -4,6 +4,7 @@
 mod after_copy;
 mod cluster;
 mod config;
+mod crashes;
 mod embedded_api;
 mod embedded_fleet;
 mod engine;
