@@ -97,14 +97,14 @@ async fn the_pause_annotation_goes<W: World>(rig: Rig<W>) {
         all
     };
     let rig = rig.initialize().await;
-    let paused = ("autoscaling.keda.sh/paused-replicas".to_owned(), json!("0"));
-    assert_eq!(pauses(&rig), std::slice::from_ref(&paused));
+    let at_zero = ("autoscaling.keda.sh/paused-replicas".to_owned(), json!("0"));
+    assert_eq!(pauses(&rig), std::slice::from_ref(&at_zero));
     rig.set_image("1.1.0");
     rig.until(|c| c.int_at("/status/canaryWeight") == Some(5))
         .await;
     assert_eq!(pauses(&rig), []);
     rig.until_phase(Phase::Succeeded).await;
-    assert_eq!(pauses(&rig), [paused]);
+    assert_eq!(pauses(&rig), [at_zero]);
 }
 
 fn route_patch(method: &Method, target: &str) -> bool {
