@@ -89,7 +89,7 @@ async fn replicas_of_the_primary_are_not_reset<W: World>(rig: Rig<W>) {
 
 /// Not emptied: KEDA takes an empty value for a pause.
 async fn the_pause_annotation_goes<W: World>(rig: Rig<W>) {
-    let pauses = |rig: &Rig<W>| -> Vec<(String, Value)> {
+    let annotations_of = |rig: &Rig<W>| -> Vec<(String, Value)> {
         let scaler = rig.object(&SCALED_OBJECT, "mcp-server").unwrap();
         let annotations = scaler["metadata"]["annotations"].as_object().cloned();
         let mut all: Vec<_> = annotations.unwrap_or_default().into_iter().collect();
@@ -97,14 +97,14 @@ async fn the_pause_annotation_goes<W: World>(rig: Rig<W>) {
         all
     };
     let rig = rig.initialize().await;
-    let at_zero = ("autoscaling.keda.sh/paused-replicas".to_owned(), json!("0"));
-    assert_eq!(pauses(&rig), std::slice::from_ref(&at_zero));
+    let paused = ("autoscaling.keda.sh/paused-replicas".to_owned(), json!("0"));
+    assert_eq!(annotations_of(&rig), std::slice::from_ref(&paused));
     rig.set_image("1.1.0");
     rig.until(|c| c.int_at("/status/canaryWeight") == Some(5))
         .await;
-    assert_eq!(pauses(&rig), []);
+    assert_eq!(annotations_of(&rig), []);
     rig.until_phase(Phase::Succeeded).await;
-    assert_eq!(pauses(&rig), [at_zero]);
+    assert_eq!(annotations_of(&rig), [paused]);
 }
 
 fn route_patch(method: &Method, target: &str) -> bool {
