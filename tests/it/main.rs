@@ -5,6 +5,7 @@ mod after_copy;
 mod cluster;
 mod config;
 mod control_plane;
+mod crashes;
 mod dry_run;
 mod embedded_api;
 mod embedded_fleet;
