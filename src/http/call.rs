@@ -1,15 +1,16 @@
 //! Reads a request once, so that the layers below know what it is: a call, a notification, of which era.
 
 use axum::{
+    Json,
     body::Body,
     extract::Request,
-    http::{HeaderMap, Method, StatusCode},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::BODY_LIMIT;
 
@@ -46,7 +47,8 @@ struct Params {
     request_id: Option<Value>,
 }
 
-/// The layer: reads the body of a POST, notes what it is, and passes both on. What cannot be read goes on too, for rmcp to refuse.
+/// The layer: reads the body of a POST, notes what it is, and passes both on. What cannot be read goes on too, for rmcp to refuse it by Host,
+/// Origin and headers first; if nothing but the body is wrong, it is told as JSON-RPC wants it.
 pub(super) async fn read(request: Request, next: Next) -> Response {
     if request.method() != Method::POST {
         return next.run(request).await;
@@ -72,8 +74,35 @@ pub(super) async fn read(request: Request, next: Next) -> Response {
     if let Some(call) = recognise(&bytes, &parts.headers) {
         parts.extensions.insert(call);
     }
-    next.run(Request::from_parts(parts, Body::from(bytes)))
-        .await
+    let json = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let response = next
+        .run(Request::from_parts(parts, Body::from(bytes.clone())))
+        .await;
+    // rmcp says 415 of a body that it cannot read, whatever its type is said to be.
+    if json && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        return unreadable(&bytes);
+    }
+    response
+}
+
+/// The answer to a body that is no message: JSON-RPC's two errors for it. There is no id to answer to.
+fn unreadable(body: &[u8]) -> Response {
+    let (code, message) = match serde_json::from_slice::<Value>(body) {
+        Err(error) => (-32700, format!("the body is not JSON: {error}")),
+        Ok(Value::Array(_)) => (
+            -32600,
+            "batches are not part of MCP: send one message in each request".to_owned(),
+        ),
+        Ok(_) => (
+            -32600,
+            "the body is not a JSON-RPC 2.0 request or notification".to_owned(),
+        ),
+    };
+    let error = json!({"jsonrpc": "2.0", "error": {"code": code, "message": message}});
+    (StatusCode::BAD_REQUEST, Json(error)).into_response()
 }
 
 fn recognise(body: &[u8], headers: &HeaderMap) -> Option<Call> {
@@ -93,8 +122,6 @@ fn recognise(body: &[u8], headers: &HeaderMap) -> Option<Call> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn call(body: &Value, headers: &[(&'static str, &'static str)]) -> Option<Call> {
