@@ -1,6 +1,7 @@
 //! The binary as processes of its own: real sockets, real signals, real time. The tests wait for what the processes say and for
 //! watches of the clusters, and assert sequences, never times.
 
+mod applications;
 mod child;
 mod command_line;
 mod kills;
@@ -8,3 +9,5 @@ mod kubernetes;
 mod read_only;
 mod rollout;
 mod stopping;
+mod tour;
+mod transcripts;
