@@ -1,7 +1,6 @@
 //! Reads a request once, so that the layers below know what it is: a call, a notification, of which era.
 
 use axum::{
-    Json,
     body::Body,
     extract::Request,
     http::{HeaderMap, Method, StatusCode, header},
@@ -10,9 +9,9 @@ use axum::{
 };
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::BODY_LIMIT;
+use super::{BODY_LIMIT, refusal};
 
 /// The first version of the protocol without sessions. Versions are dates and compare as text.
 const MODERN: &str = "2026-07-28";
@@ -83,26 +82,9 @@ pub(super) async fn read(request: Request, next: Next) -> Response {
         .await;
     // rmcp says 415 of a body that it cannot read, whatever its type is said to be.
     if json && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
-        return unreadable(&bytes);
+        return refusal::unreadable(&bytes);
     }
     response
-}
-
-/// The answer to a body that is no message: JSON-RPC's two errors for it. There is no id to answer to.
-fn unreadable(body: &[u8]) -> Response {
-    let (code, message) = match serde_json::from_slice::<Value>(body) {
-        Err(error) => (-32700, format!("the body is not JSON: {error}")),
-        Ok(Value::Array(_)) => (
-            -32600,
-            "batches are not part of MCP: send one message in each request".to_owned(),
-        ),
-        Ok(_) => (
-            -32600,
-            "the body is not a JSON-RPC 2.0 request or notification".to_owned(),
-        ),
-    };
-    let error = json!({"jsonrpc": "2.0", "error": {"code": code, "message": message}});
-    (StatusCode::BAD_REQUEST, Json(error)).into_response()
 }
 
 fn recognise(body: &[u8], headers: &HeaderMap) -> Option<Call> {
@@ -122,6 +104,8 @@ fn recognise(body: &[u8], headers: &HeaderMap) -> Option<Call> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn call(body: &Value, headers: &[(&'static str, &'static str)]) -> Option<Call> {
