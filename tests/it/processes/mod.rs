@@ -8,6 +8,7 @@ mod kills;
 mod kubernetes;
 mod read_only;
 mod rollout;
+mod sdk_clients;
 mod stopping;
 mod tour;
 mod transcripts;
