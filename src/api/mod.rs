@@ -5,6 +5,7 @@ pub mod metric_template;
 pub mod names;
 pub mod objects;
 pub mod parse;
+pub mod preview;
 pub mod revision;
 pub mod status;
 pub mod text;

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    compute::{row, view},
+    compute::{check_view, row, view},
     words::{between, line, next, summary},
 };
 

@@ -3,10 +3,13 @@
 //! Each function gives the writes that bring one thing about; none when it is so already. [`check::check`] has found beforehand what a
 //! builder could not carry out; should the world have changed since, a builder that lacks something gives no write.
 
+pub mod apart;
 pub mod check;
 pub mod git;
 pub mod manifest;
 pub mod pin;
+pub mod preflight;
+pub mod preview;
 pub mod routes;
 pub mod scaler;
 pub mod seen;

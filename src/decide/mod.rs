@@ -13,6 +13,7 @@
 
 pub mod effect;
 pub mod facts;
+pub mod forecast;
 mod idle;
 pub mod plan;
 mod promote;
@@ -356,6 +357,11 @@ impl Turn<'_> {
         let to_dead_primary = want.primary() > now.primary() && canary && !primary;
         (self.seen.weights != Some(want) && !to_dead_canary && !to_dead_primary)
             .then_some(Effect::Weights(want))
+    }
+
+    /// `want` gives the canary more than the stored route does.
+    fn raises(&self, want: Weights) -> bool {
+        want.canary() > self.seen.weights.unwrap_or(Weights::PRIMARY).canary()
     }
 
     /// `want`, unless its copy has no endpoint while the other has one.

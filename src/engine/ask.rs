@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, join_all};
 use http::{Request, Response};
 
-use super::{Settings, Shared, objects::POD_TEMPLATE_HASH, rollout::Ctx};
+use super::{Settings, objects::POD_TEMPLATE_HASH, rollout::Ctx};
 use crate::{
     api::{
         metric_template::MetricTemplate,
@@ -35,11 +35,13 @@ pub(super) fn analysis<'a>(
     objects: &'a Objects,
 ) -> BoxFuture<'a, Analysis> {
     let asker = Asker {
-        shared: &ctx.shared,
+        settings: &ctx.shared.settings,
+        direct: &ctx.shared.direct,
         cluster: ctx.cluster(),
         plan,
         state,
         objects,
+        of: Whose::Canary,
     };
     async move {
         let samples = join_all(plan.checks.iter().map(|check| asker.sample(check).boxed()));
@@ -51,6 +53,48 @@ pub(super) fn analysis<'a>(
         }
     }
     .boxed()
+}
+
+/// What an analysis would find on the live version, and the queries that it would send.
+pub(super) struct Live {
+    /// Every check asked of the primary: each query is rendered for it.
+    pub(super) analysis: Analysis,
+    /// Name and query of each check that can be rendered for the canary.
+    pub(super) queries: Vec<(String, String)>,
+}
+
+/// Asks every check of the live version.
+pub(super) async fn live(
+    settings: &Settings,
+    direct: &Transport,
+    cluster: &Cluster,
+    (plan, state, objects): (&Plan, &State, &Objects),
+) -> Live {
+    let asker = |of| Asker {
+        settings,
+        direct,
+        cluster,
+        plan,
+        state,
+        objects,
+        of,
+    };
+    let (canary, primary) = (asker(Whose::Canary), asker(Whose::Primary));
+    let rendered = |check: &Check| {
+        let (query, _) = canary.question(check).ok()?;
+        let query = template::render_query(&query, &canary.values_of(check)).ok()?;
+        Some((check.name.clone(), query))
+    };
+    let queries = plan.checks.iter().filter_map(rendered).collect();
+    let samples = join_all(plan.checks.iter().map(|c| primary.sample(c).boxed())).await;
+    Live {
+        analysis: Analysis {
+            at: cluster.clock().now(),
+            samples,
+            share: None,
+        },
+        queries,
+    }
 }
 
 /// Whether the installation's Prometheus answers from here, else why not.
@@ -70,11 +114,22 @@ pub(super) async fn online(
 }
 
 struct Asker<'a> {
-    shared: &'a Shared,
+    settings: &'a Settings,
+    direct: &'a Transport,
     cluster: &'a Cluster,
     plan: &'a Plan,
     state: &'a State,
     objects: &'a Objects,
+    of: Whose,
+}
+
+/// Of which copy a query asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    /// Of the one that is analysed.
+    Canary,
+    /// Of the live one, as if it were the canary.
+    Primary,
 }
 
 /// Where a query goes and with what.
@@ -92,39 +147,38 @@ struct Provider {
 
 impl Asker<'_> {
     async fn sample(&self, check: &Check) -> Sample {
-        let values = self.values(check.interval.clone(), check.variables.clone());
-        match &check.source {
-            Source::SuccessRate => {
-                self.query(builtin::SUCCESS_RATE, &values, &self.installed())
-                    .await
-            }
-            Source::Duration => {
-                self.query(builtin::DURATION, &values, &self.installed())
-                    .await
-            }
-            Source::Named(named) => {
-                self.query(&builtin::named(*named), &values, &self.installed())
-                    .await
-            }
-            Source::Query(query) => self.query(query, &values, &self.installed()).await,
-            Source::Template { namespace, name } => {
-                let template = self
-                    .objects
-                    .templates
-                    .get(&(namespace.clone(), name.clone()));
-                let template = match template.map(|t| MetricTemplate::read(t)) {
-                    Some(Ok(template)) => template,
-                    Some(Err(reason)) => {
-                        return failed(format!("MetricTemplate {namespace}/{name}: {reason}"));
-                    }
-                    None => {
-                        return failed(format!("there is no MetricTemplate {name} in {namespace}"));
-                    }
-                };
-                self.query(&template.query, &values, &self.provider(&template))
-                    .await
-            }
+        match self.question(check) {
+            Ok((query, provider)) => self.query(&query, &self.values_of(check), &provider).await,
+            Err(reason) => Sample {
+                query: String::new(),
+                value: Reading::Error(reason),
+            },
         }
+    }
+
+    /// The query of a check as it is written, and who is asked.
+    fn question(&self, check: &Check) -> Result<(String, Provider), String> {
+        let query = match &check.source {
+            Source::SuccessRate => builtin::SUCCESS_RATE.to_owned(),
+            Source::Duration => builtin::DURATION.to_owned(),
+            Source::Named(named) => builtin::named(*named),
+            Source::Query(query) => query.clone(),
+            Source::Template { namespace, name } => {
+                let key = (namespace.clone(), name.clone());
+                let Some(template) = self.objects.templates.get(&key) else {
+                    return Err(format!("there is no MetricTemplate {name} in {namespace}"));
+                };
+                let template = MetricTemplate::read(template)
+                    .map_err(|reason| format!("MetricTemplate {namespace}/{name}: {reason}"))?;
+                let provider = self.provider(&template);
+                return Ok((template.query, provider));
+            }
+        };
+        Ok((query, self.installed()))
+    }
+
+    fn values_of(&self, check: &Check) -> Values {
+        self.values(check.interval.clone(), check.variables.clone())
     }
 
     async fn share(&self) -> Option<f64> {
@@ -166,15 +220,14 @@ impl Asker<'_> {
             secret,
             insecure,
         } = provider;
-        let settings = &self.shared.settings;
         let direct = if *insecure {
             Transport::Direct(http_client::client(true)?)
         } else {
-            self.shared.direct.clone()
+            self.direct.clone()
         };
         let transport = transport(
             self.cluster,
-            settings,
+            self.settings,
             &direct,
             address,
             namespace,
@@ -210,7 +263,7 @@ impl Asker<'_> {
         let own = self.plan.metrics_server.clone();
         Provider {
             from_flag: own.is_none(),
-            address: own.unwrap_or_else(|| self.shared.settings.metrics_server.clone()),
+            address: own.unwrap_or_else(|| self.settings.metrics_server.clone()),
             namespace: self.plan.namespace.clone(),
             headers: Vec::new(),
             secret: None,
@@ -237,21 +290,21 @@ impl Asker<'_> {
     }
 
     fn values(&self, interval: String, variables: Vec<(String, String)>) -> Values {
-        let image = self
-            .objects
-            .target
-            .as_ref()
-            .and_then(|t| t.str_at("/spec/template/spec/containers/0/image"));
+        let (copy, target) = match self.of {
+            Whose::Canary => (self.objects.target.as_ref(), self.plan.target.clone()),
+            Whose::Primary => (self.objects.primary.as_ref(), self.plan.primary()),
+        };
+        let image = copy.and_then(|c| c.str_at("/spec/template/spec/containers/0/image"));
         Values {
             name: self.plan.name.clone(),
             namespace: self.plan.namespace.clone(),
-            target: self.plan.target.clone(),
             service: self.plan.service.name.clone(),
-            ingress: self.plan.target.clone(),
-            route: self.plan.target.clone(),
+            ingress: target.clone(),
+            route: target.clone(),
+            target,
             interval,
             variables,
-            canary_hash: self.hash(self.objects.target.as_ref()),
+            canary_hash: self.hash(copy),
             primary_hash: self.hash(self.objects.primary.as_ref()),
             canary_weight: self.state.weight,
             image: image.map(str::to_owned),
@@ -270,13 +323,6 @@ impl Asker<'_> {
             |s: &&Object| s.owned_by(copy.uid()) && s.annotation(REVISION) == Some(revision);
         let set = self.objects.replica_sets.iter().find(current)?;
         set.label(POD_TEMPLATE_HASH).map(str::to_owned)
-    }
-}
-
-fn failed(error: String) -> Sample {
-    Sample {
-        query: String::new(),
-        value: Reading::Error(error),
     }
 }
 

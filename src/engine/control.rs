@@ -10,6 +10,7 @@ use super::{Settings, objects, rows};
 use crate::{
     api::{
         objects::{CANARY, EVENT, Object, ObjectExt, Objects},
+        preview::Preview,
         view::{self, ClusterRow, RolloutRow, RolloutView},
     },
     cluster::{
@@ -52,6 +53,8 @@ pub enum Outcome {
     Applied,
     /// It was so already; nothing was written.
     Already,
+    /// A dry run: it would be done, and nothing was written.
+    Planned,
     /// Not done, and nothing was written; the reason says why.
     Refused,
     /// Written or perhaps written, but not seen to be acted on; the reason says what to look at.
@@ -96,6 +99,15 @@ pub struct Start {
     pub expect_revision: Option<String>,
     /// Who asks, for events.
     pub by: Option<String>,
+}
+
+/// What a dry run of a start found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Planned {
+    /// What a start would become: planned where it would be done, else what it would answer.
+    pub acted: Acted,
+    /// What it would do, where a run would follow.
+    pub preview: Option<Preview>,
 }
 
 /// A rollout as it changes. Dropping it stops the watch and nothing else.

@@ -5,6 +5,7 @@ mod ask;
 pub mod control;
 mod lead;
 mod objects;
+mod preview;
 mod rollout;
 mod rows;
 mod start;

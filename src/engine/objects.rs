@@ -4,9 +4,11 @@ use futures::future::join_all;
 
 use crate::{
     api::{
+        names,
         objects::{
-            CANARY, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE, Object, ObjectExt,
-            Objects, POD, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
+            CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE,
+            Object, ObjectExt, Objects, POD, REPLICA_SET, Ref, SCALED_OBJECT, SERVICE,
+            VIRTUAL_SERVICE,
         },
         status,
     },
@@ -136,6 +138,33 @@ pub(super) async fn read(
     };
     let all = Refs::of(&canary).all();
     read_these(cluster, canary, &all).await.map(Some)
+}
+
+/// Reads what [`read`] reads, and what a forecast needs beside it: the pinned templates, and which pods are of which template.
+pub(super) async fn read_whole(
+    cluster: &Cluster,
+    namespace: &str,
+    name: &str,
+) -> Result<Option<Objects>, Error> {
+    let Some(mut objects) = read(cluster, namespace, name).await? else {
+        return Ok(None);
+    };
+    let (label, value) = names::MANAGED_BY;
+    let managed = format!("{label}={value}");
+    let (pins, sets) = futures::join!(
+        cluster.list(&CONTROLLER_REVISION, Some(namespace), Some(&managed), None),
+        cluster.list(&REPLICA_SET, Some(namespace), None, None),
+    );
+    let uid = objects.canary.uid().to_owned();
+    objects.revisions = pins?;
+    objects.revisions.retain(|pin| pin.owned_by(&uid));
+    let copies = [&objects.target, &objects.primary].into_iter().flatten();
+    let copies: Vec<String> = copies.map(|copy| copy.uid().to_owned()).collect();
+    // They only tell the pods' hashes; without the right to list them the rest is still true.
+    let mut sets = sets.unwrap_or_default();
+    sets.retain(|set| copies.iter().any(|uid| set.owned_by(uid)));
+    objects.replica_sets = sets;
+    Ok(Some(objects))
 }
 
 /// The Canary alone.

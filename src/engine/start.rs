@@ -25,7 +25,7 @@ use crate::{
 
 /// How long the engine may take to begin a run before the answer is "unconfirmed".
 const PATIENCE: Duration = Duration::from_secs(15);
-const CONTAINERS: &str = "/spec/template/spec/containers";
+pub(super) const CONTAINERS: &str = "/spec/template/spec/containers";
 
 impl Control {
     /// Sets the target's image and waits until the engine has begun the run (or has said why not), a few seconds at most.
@@ -50,7 +50,7 @@ impl Control {
     }
 
     /// The write that starts the run, or why there is none.
-    async fn may_start(
+    pub(super) async fn may_start(
         &self,
         cluster: &Cluster,
         start: &Start,
@@ -128,7 +128,7 @@ impl<'a> Image<'a> {
     }
 }
 
-fn with_image(target: &Object, path: &str, image: &str) -> Value {
+pub(super) fn with_image(target: &Object, path: &str, image: &str) -> Value {
     let mut target = target.as_ref().clone();
     if let Some(field) = target.pointer_mut(path) {
         *field = image.into();
@@ -228,7 +228,10 @@ async fn set_image(cluster: &Cluster, key: &Key, write: &Write) -> Acted {
 }
 
 /// The container to change and its image.
-fn container(target: &Object, name: Option<&str>) -> Result<(usize, String), ControlError> {
+pub(super) fn container(
+    target: &Object,
+    name: Option<&str>,
+) -> Result<(usize, String), ControlError> {
     let containers = target.array_at(CONTAINERS);
     let names: Vec<&str> = containers
         .iter()
@@ -261,7 +264,7 @@ fn joined(refusals: &[parse::Refusal]) -> String {
 }
 
 /// A Deployment without a Canary gets a Canary for it; no Deployment either is not found.
-async fn without_canary(cluster: &Cluster, key: &Key) -> Result<Acted, ControlError> {
+pub(super) async fn without_canary(cluster: &Cluster, key: &Key) -> Result<Acted, ControlError> {
     let of = Ref {
         kind: DEPLOYMENT,
         namespace: key.namespace.clone(),

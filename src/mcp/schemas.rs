@@ -99,7 +99,7 @@ pub(in crate::mcp) fn router() -> ToolRouter<McpServer> {
     for route in router.map.values_mut() {
         let explained: &[&str] = match route.attr.name.as_ref() {
             "get_status" | "list_clusters" => &EXPLAINED,
-            _ => &["outcome"],
+            _ => &["outcome", "plan"],
         };
         route.attr.input_schema = plain(&route.attr.input_schema, None);
         route.attr.output_schema = route

@@ -159,7 +159,7 @@ fn the_arguments_are_those_of_the_manual() {
         (
             "start_canary",
             &["cluster", "namespace", "name", "image"],
-            &["container", "expect_revision", "wait_seconds"],
+            &["container", "dry_run", "expect_revision", "wait_seconds"],
         ),
     ];
     for (tool, required, optional) in expected {

@@ -5,7 +5,7 @@ use std::{env, path::PathBuf, process::Command};
 /// The folder of one tool. Where it is not installed the caller's test has nothing to judge by and ends: that is said, and with `CI=true` it
 /// is a failure.
 pub(crate) fn need(tool: &str) -> Option<PathBuf> {
-    let folder = cache().join(tool);
+    let folder = folder(tool);
     if folder.join(".ready").is_file() {
         return Some(folder);
     }
@@ -25,6 +25,11 @@ pub(crate) fn program(name: &str) -> bool {
         eprintln!("skipped: {name} is not installed");
     }
     found
+}
+
+/// The folder of one tool, whether it is there or not.
+pub(crate) fn folder(tool: &str) -> PathBuf {
+    cache().join(tool)
 }
 
 /// `CI=true`: nothing may be missing.

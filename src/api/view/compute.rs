@@ -270,7 +270,9 @@ fn checks(state: &State, plan: Option<&Plan>) -> Vec<CheckView> {
         .collect()
 }
 
-fn check_view(result: &CheckResult) -> CheckView {
+/// One result of a check.
+#[must_use]
+pub fn check_view(result: &CheckResult) -> CheckView {
     CheckView {
         name: result.name.clone(),
         value: result.value,

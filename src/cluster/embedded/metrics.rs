@@ -161,6 +161,12 @@ impl Metrics {
         lock(&self.counters).record(hit);
     }
 
+    /// From now on so many requests wait at a workload beside those that are being answered, as behind a slow dependency; 0 ends it.
+    pub fn set_queue(&self, namespace: &str, workload: &str, waiting: u32) {
+        let key = (Arc::from(namespace), Arc::from(workload));
+        lock(&self.counters).queues.insert(key, waiting);
+    }
+
     /// Reads all counters into the history, as of `now`.
     pub fn scrape(&self, now: Moment) {
         let readings = lock(&self.counters).read(now);
@@ -239,6 +245,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Counters {
     routes: BTreeMap<RouteKey, Histogram<19>>,
     pods: BTreeMap<PodKey, PodCounters>,
+    /// Requests that wait at a workload (by namespace and name), beside those that its pods work on.
+    queues: BTreeMap<(Arc<str>, Arc<str>), u32>,
     scraped_at: Moment,
 }
 
@@ -368,8 +376,12 @@ impl Counters {
         }
         let elapsed_ms = now.since(self.scraped_at).max(1);
         self.scraped_at = now;
+        let mut queues = self.queues.clone();
         for (key, pod) in &mut self.pods {
-            read_pod(key, pod, elapsed_ms, &mut out);
+            // A workload's queue is counted once, at one of its pods.
+            let of = (Arc::clone(&key.namespace), Arc::clone(&key.workload));
+            let waiting = queues.remove(&of).unwrap_or(0);
+            read_pod(key, pod, elapsed_ms, waiting, &mut out);
         }
         out
     }
@@ -414,7 +426,13 @@ fn read_route(key: &RouteKey, route: &Histogram<19>, out: &mut Vec<Reading>) {
     route.read(names, &labels, &ISTIO_BOUNDS, out);
 }
 
-fn read_pod(key: &PodKey, pod: &mut PodCounters, elapsed_ms: i64, out: &mut Vec<Reading>) {
+fn read_pod(
+    key: &PodKey,
+    pod: &mut PodCounters,
+    elapsed_ms: i64,
+    waiting: u32,
+    out: &mut Vec<Reading>,
+) {
     let labels = vec![
         ("namespace", key.namespace.to_string()),
         ("pod", key.pod.to_string()),
@@ -434,6 +452,7 @@ fn read_pod(key: &PodKey, pod: &mut PodCounters, elapsed_ms: i64, out: &mut Vec<
     pod.duration.read(names, &labels, &MCP_BOUNDS, out);
     // Little's law: requests in the house = work that arrived per unit of time.
     let depth = float(std::mem::take(&mut pod.busy_ms)) / float(elapsed_ms.unsigned_abs());
+    let depth = depth + f64::from(waiting);
     out.push(reading("mcp_request_queue_depth", labels, depth));
 }
 

@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use promql_parser::parser::Expr;
+use promql_parser::parser::{
+    AggregateExpr, BinaryExpr, Expr, VectorMatchCardinality,
+    token::{T_SUM, TokenType},
+};
 use tsink::{
     DataPoint, Label, Row, Storage, StorageBuilder, TimestampPrecision,
     promql::{Engine, PromqlError, PromqlValue},
@@ -128,7 +131,7 @@ pub(super) fn instant(
 ) -> Result<Answer, QueryError> {
     let expr = check(query)?;
     let value = Engine::with_precision(storage, TimestampPrecision::Milliseconds)
-        .instant_query(query, at.0)
+        .instant_query(&as_tsink_reads(query, &expr), at.0)
         .map_err(execution)?;
     Ok(answer(value, keeps_name(&expr)))
 }
@@ -142,7 +145,7 @@ pub(super) fn range(
 ) -> Result<Answer, QueryError> {
     let expr = check(query)?;
     let value = Engine::with_precision(storage, TimestampPrecision::Milliseconds)
-        .range_query(query, start.0, end.0, step_ms)
+        .range_query(&as_tsink_reads(query, &expr), start.0, end.0, step_ms)
         .map_err(execution)?;
     Ok(answer(value, keeps_name(&expr)))
 }
@@ -163,6 +166,65 @@ fn check(query: &str) -> Result<Expr, QueryError> {
         ));
     }
     Ok(expr)
+}
+
+/// The query for tsink, which leaves every label of the left side on the result of `a / on(x) b` and `a / ignoring(x) b`. Prometheus leaves
+/// those that were compared; so does a sum by them around it, which has one element to each.
+fn as_tsink_reads(query: &str, expr: &Expr) -> String {
+    let mut expr = expr.clone();
+    if sum_matches(&mut expr) {
+        expr.to_string()
+    } else {
+        query.to_owned()
+    }
+}
+
+/// Puts the sums there; whether there was any need.
+fn sum_matches(expr: &mut Expr) -> bool {
+    let inner = match expr {
+        Expr::Aggregate(e) => {
+            let param = e.param.as_deref_mut().is_some_and(sum_matches);
+            return sum_matches(&mut e.expr) || param;
+        }
+        Expr::Binary(e) => {
+            let left = sum_matches(&mut e.lhs);
+            sum_matches(&mut e.rhs) || left
+        }
+        Expr::Unary(e) => return sum_matches(&mut e.expr),
+        Expr::Paren(e) => return sum_matches(&mut e.expr),
+        Expr::Call(e) => {
+            // Every argument, also after the first that needed it.
+            let args = e
+                .args
+                .args
+                .iter_mut()
+                .filter_map(|arg| sum_matches(arg).then_some(()));
+            return args.count() > 0;
+        }
+        // A subquery is refused before.
+        Expr::Subquery(_)
+        | Expr::NumberLiteral(_)
+        | Expr::StringLiteral(_)
+        | Expr::VectorSelector(_)
+        | Expr::MatrixSelector(_)
+        | Expr::Extension(_) => return false,
+    };
+    let Expr::Binary(BinaryExpr { modifier, .. }) = expr else {
+        return inner;
+    };
+    let one_to_one = modifier
+        .as_ref()
+        .filter(|m| m.card == VectorMatchCardinality::OneToOne);
+    let Some(labels) = one_to_one.and_then(|m| m.matching.clone()) else {
+        return inner;
+    };
+    *expr = Expr::Aggregate(AggregateExpr {
+        op: TokenType::new(T_SUM),
+        expr: Box::new(expr.clone()),
+        param: None,
+        modifier: Some(labels),
+    });
+    true
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "map_err hands it over")]
@@ -205,7 +267,7 @@ fn keeps_name(expr: &Expr) -> bool {
             ["topk", "bottomk"].contains(&e.op.to_string().as_str()) && keeps_name(&e.expr)
         }
         Expr::Binary(e) => {
-            let filters = e.op.is_comparison_operator() && !e.return_bool();
+            let filters = e.op.is_comparison_operator() && !e.return_bool() && !e.is_matching_on();
             (filters || e.op.is_set_operator()) && keeps_name(&e.lhs)
         }
         Expr::Call(e) => {
@@ -254,4 +316,30 @@ fn labels(metric: String, labels: Vec<Label>, keeps_name: bool) -> Labels {
         out.insert("__name__".to_owned(), metric);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_compares_some_of_the_labels_is_written_anew() {
+        for (query, read) in [
+            ("a / b", "a / b"),
+            ("a or on (x) b", "a or on (x) b"),
+            ("a/on(x)group_left b", "a/on(x)group_left b"),
+            ("a / on(x) b", "sum by (x) (a / on (x) b)"),
+            (
+                "abs(-(a / ignoring(x, y) b)) > 1",
+                "abs(-(sum without (x, y) (a / ignoring (x, y) b))) > 1",
+            ),
+            (
+                r#"topk(1, a{b=~"c\\.d"} == bool on() (e - on(x) f))"#,
+                r#"topk(1, sum(a{b=~"c\\.d"} == bool on () (sum by (x) (e - on (x) f))))"#,
+            ),
+        ] {
+            let expr = check(query).unwrap();
+            assert_eq!(as_tsink_reads(query, &expr), read);
+        }
+    }
 }

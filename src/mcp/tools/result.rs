@@ -13,7 +13,7 @@ use crate::{
 /// What `start_canary`, `promote` and `rollback` answer: what became of the wish, and the head of the rollout as it is now.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 pub(in crate::mcp) struct Head {
-    /// applied and already: it is so. refused: nothing was written. unconfirmed: not known
+    /// applied and already: it is so. planned and refused: nothing was written. unconfirmed: not known
     pub(super) outcome: Outcome,
     /// Why
     pub(super) reason: String,
@@ -65,6 +65,7 @@ fn summary(key: &Key, outcome: Outcome, reason: &str, view: Option<&RolloutView>
         (Outcome::Applied, Some(view)) => words::summary(view),
         (Outcome::Applied, None) => format!("{key}: {first}"),
         (Outcome::Already, _) => format!("{key}: nothing to do, {first}"),
+        (Outcome::Planned, _) => format!("{key}: dry run, {first}"),
         (Outcome::Refused, _) => format!("{key}: refused, {first}"),
         (Outcome::Unconfirmed, _) => format!("{key}: not confirmed, {first}"),
     };
@@ -76,6 +77,9 @@ fn next(key: &Key, outcome: Outcome, view: Option<&RolloutView>) -> String {
         (Outcome::Applied | Outcome::Already, Some(view)) => words::next(view),
         (Outcome::Applied | Outcome::Already, None) => {
             format!("call {} to see the rollout", status_call(key))
+        }
+        (Outcome::Planned, _) => {
+            "show the plan to the person; start_canary without dry_run does it".to_owned()
         }
         (Outcome::Refused, _) => {
             format!(

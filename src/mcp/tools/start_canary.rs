@@ -16,9 +16,12 @@ use super::{
     result::{Head, status_call},
 };
 use crate::{
-    api::view::{RolloutView, StepView},
+    api::{
+        preview::Preview,
+        view::{RolloutView, StepView},
+    },
     decide::state::Phase,
-    engine::control::{Acted, Key, Outcome, Start},
+    engine::control::{Acted, Key, Outcome, Planned, Start},
     mcp::{
         McpServer,
         error::ToolError,
@@ -44,6 +47,9 @@ pub(in crate::mcp) struct StartCanaryArgs {
     /// How long to follow the rollout; it goes on afterwards. Default: 50, or until it ends for clients known to wait
     #[schemars(range(min = 0, max = 3600))]
     wait_seconds: Option<i64>,
+    /// Write nothing; answer what would be done, and when
+    #[serde(default)]
+    dry_run: bool,
 }
 
 /// What `start_canary` answers.
@@ -53,11 +59,16 @@ pub(in crate::mcp) struct Started {
     head: Head,
     /// The weights of this run so far
     steps: Vec<StepView>,
+    /// With `dry_run`: steps with times, changes of objects, checks on the live version, replicas, warnings
+    // Its schema in full would cost every client a tenth of all schemas.
+    #[schemars(with = "Option<serde_json::Map<String, serde_json::Value>>")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<Preview>,
 }
 
 #[tool_router(router = start_canary_router, vis = "pub(in crate::mcp)")]
 impl McpServer {
-    /// Sets the image and follows the rollout: more traffic step by step while the checks pass, rolled back by itself when they fail. The rollout goes on when this call ends or is cancelled. Without a Canary for the Deployment, the answer has a manifest for one.
+    /// Sets the image and follows the rollout (with `dry_run` only tells what it would do): more traffic step by step while the checks pass, rolled back by itself when they fail. The rollout goes on when this call ends or is cancelled. Without a Canary for the Deployment, the answer has a manifest for one.
     #[tool(
         title = "Start a canary rollout",
         annotations(
@@ -80,6 +91,7 @@ impl McpServer {
             container,
             expect_revision,
             wait_seconds,
+            dry_run,
         } = args;
         let key = input::key(&cluster, &namespace, &name)?;
         input::check_image(&image)?;
@@ -96,6 +108,13 @@ impl McpServer {
         let patience = progress::patience(input::wait(wait_seconds)?, &context);
 
         let mut progress = Progress::of(&context);
+        if dry_run {
+            let still = format!("{}: reading, nothing is written", start.key);
+            let planned = progress
+                .during(self.control.preview(&start), &still)
+                .await?;
+            return Ok(Json(foreseen(&start.key, planned)));
+        }
         progress
             .say(format!(
                 "{}: asking the engine to roll {} out",
@@ -135,7 +154,7 @@ impl McpServer {
     ) -> Started {
         let begun = match acted.outcome {
             Outcome::Applied | Outcome::Already => acted.view.clone(),
-            Outcome::Refused | Outcome::Unconfirmed => None,
+            Outcome::Planned | Outcome::Refused | Outcome::Unconfirmed => None,
         };
         let Some(begun) = begun.filter(|view| !over(view, None)) else {
             return started(key, &acted, None);
@@ -262,7 +281,37 @@ fn started(key: &Key, acted: &Acted, next: Option<String>) -> Started {
         .as_ref()
         .map(Arc::as_ref)
         .map_or_else(Vec::new, |view| view.steps.clone());
-    Started { head, steps }
+    Started {
+        head,
+        steps,
+        plan: None,
+    }
+}
+
+/// What a dry run answers.
+fn foreseen(key: &Key, planned: Planned) -> Started {
+    let Planned { acted, preview } = planned;
+    let mut started = started(key, &acted, None);
+    if let (Outcome::Planned, Some(preview)) = (acted.outcome, &preview) {
+        started.head.summary = words::sentence(&format!("{key}: dry run, {}", course(preview)));
+    }
+    started.plan = preview;
+    started
+}
+
+/// A plan in one line.
+fn course(plan: &Preview) -> String {
+    let weights = plan.steps.iter().map(|step| step.weight).max().unwrap_or(0);
+    let minutes = plan.steps.last().map_or(0, |s| (s.after_seconds + 30) / 60);
+    let warned = match plan.warnings.len() {
+        0 => String::new(),
+        1 => ", 1 warning".to_owned(),
+        n => format!(", {n} warnings"),
+    };
+    let extra = plan.replicas.peak_extra;
+    format!(
+        "up to {weights}% of the traffic, done after about {minutes} min if every check passes, at most {extra} pods more than now{warned}; nothing was written"
+    )
 }
 
 #[cfg(test)]

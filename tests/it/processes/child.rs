@@ -13,13 +13,13 @@ use tokio::sync::mpsc;
 use crate::http::fixture::{Server, client};
 
 /// No test waits longer for anything; one that gets here has failed.
-pub(super) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A directory of one test, gone with it.
-pub(super) struct Dir(PathBuf);
+pub(crate) struct Dir(PathBuf);
 
 impl Dir {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("canary-mcp-test-{}-{n}", std::process::id());
@@ -28,7 +28,7 @@ impl Dir {
         Self(path)
     }
 
-    pub(super) fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.0.join(name)
     }
 }
@@ -53,13 +53,13 @@ fn command(args: &[&str], dir: &Dir) -> Command {
 }
 
 /// Runs the binary to its end.
-pub(super) fn run(args: &[&str]) -> Output {
+pub(crate) fn run(args: &[&str]) -> Output {
     let dir = Dir::new();
     command(args, &dir).output().unwrap()
 }
 
 /// A process, the binary or a program of others, that goes on until it is ended.
-pub(super) struct Process {
+pub(crate) struct Process {
     child: Child,
     /// Where it can be told something.
     stdin: Option<ChildStdin>,
@@ -73,7 +73,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn start(args: &[&str]) -> Self {
+    pub(crate) fn start(args: &[&str]) -> Self {
         let dir = Dir::new();
         Self::of(command(args, &dir), dir)
     }
@@ -118,7 +118,7 @@ impl Process {
     }
 
     /// What follows `before` in the next line that has it.
-    pub(super) async fn said(&mut self, before: &str) -> String {
+    pub(crate) async fn said(&mut self, before: &str) -> String {
         let line = async {
             loop {
                 let line = self.lines.recv().await?;
@@ -135,22 +135,32 @@ impl Process {
         })
     }
 
+    /// Waits until its log has a text.
+    pub(crate) async fn logged(&self, text: &str) {
+        let limit = std::time::Instant::now() + PATIENCE;
+        while !std::fs::read_to_string(&self.log).unwrap().contains(text) {
+            let late = std::time::Instant::now() > limit;
+            assert!(!late, "the process must log {text:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Ends it at once, as SIGKILL does.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         // An error says that it has ended by itself, which its test sees by what is missing.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Asks it to end, as Kubernetes does.
-    pub(super) fn terminate(&self) {
+    pub(crate) fn terminate(&self) {
         let kill = format!("kill -TERM {}", self.child.id());
         let sent = Command::new("sh").args(["-c", &kill]).status().unwrap();
         assert!(sent.success());
     }
 
     /// Waits until it has ended by itself.
-    pub(super) async fn ended(&mut self) -> ExitStatus {
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
         let silent = async { while self.lines.recv().await.is_some() {} };
         tokio::time::timeout(PATIENCE, silent)
             .await
@@ -173,15 +183,15 @@ impl Drop for Process {
 }
 
 /// `canary-mcp serve`, listening where the system wants it to.
-pub(super) struct Serve {
-    pub(super) process: Process,
+pub(crate) struct Serve {
+    pub(crate) process: Process,
     /// Its MCP endpoint.
-    pub(super) mcp: Server,
+    pub(crate) mcp: Server,
     kubeconfig: Option<PathBuf>,
 }
 
 impl Serve {
-    pub(super) async fn start(args: &[&str]) -> Self {
+    pub(crate) async fn start(args: &[&str]) -> Self {
         let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
         all.extend(args);
         let mut process = Process::start(&all);
@@ -199,12 +209,12 @@ impl Serve {
     }
 
     /// On the clusters of a kubeconfig.
-    pub(super) async fn joining(kubeconfig: &Path) -> Self {
+    pub(crate) async fn joining(kubeconfig: &Path) -> Self {
         Self::start(&["--kubeconfig", kubeconfig.to_str().unwrap()]).await
     }
 
     /// The kubeconfig of the embedded clusters that it has started.
-    pub(super) async fn kubeconfig(&mut self) -> PathBuf {
+    pub(crate) async fn kubeconfig(&mut self) -> PathBuf {
         if self.kubeconfig.is_none() {
             let said = self.process.said("export KUBECONFIG=").await;
             self.kubeconfig = Some(said.into());
@@ -214,13 +224,13 @@ impl Serve {
 }
 
 /// `canary-mcp cluster`.
-pub(super) struct Clusters {
-    pub(super) kubeconfig: PathBuf,
+pub(crate) struct Clusters {
+    pub(crate) kubeconfig: PathBuf,
     _process: Process,
 }
 
 impl Clusters {
-    pub(super) async fn start(speed: &str) -> Self {
+    pub(crate) async fn start(speed: &str) -> Self {
         let args = ["cluster", "--listen", "127.0.0.1:0", "--speed", speed];
         let mut process = Process::start(&args);
         let kubeconfig = process.said("export KUBECONFIG=").await.into();

@@ -2,8 +2,9 @@
 //! watches of the clusters, and assert sequences, never times.
 
 mod applications;
-mod child;
+pub(crate) mod child;
 mod command_line;
+mod flaggers_crd;
 mod kills;
 mod kubernetes;
 mod read_only;

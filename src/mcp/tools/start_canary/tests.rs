@@ -155,3 +155,42 @@ fn the_bound_says_how_to_go_on() {
         assert_eq!(next_after(ended, &key(), &view, wait), next);
     }
 }
+
+#[test]
+fn a_dry_run_says_how_long_it_would_take_and_that_nothing_was_written() {
+    let preview: Preview = serde_json::from_value(json!({
+        "steps": [
+            {"weight": 0, "phase": "Progressing", "after_seconds": 0, "at": "2026-11-21T00:00:00Z"},
+            {"weight": 30, "phase": "Progressing", "after_seconds": 310, "at": "2026-11-21T00:05:10Z"},
+            {"weight": 0, "phase": "Succeeded", "after_seconds": 390, "at": "2026-11-21T00:06:30Z"},
+        ],
+        "changes": [],
+        "checks": [],
+        "replicas": {"canary": 1, "peak_extra": 2},
+        "warnings": ["one"],
+    }))
+    .unwrap();
+    let planned = Planned {
+        acted: acted(
+            Outcome::Planned,
+            "nothing was written; start_canary without dry_run does it",
+            None,
+        ),
+        preview: Some(preview.clone()),
+    };
+    assert_eq!(
+        json!(foreseen(&key(), planned)),
+        json!({
+            "outcome": "planned",
+            "reason": "nothing was written; start_canary without dry_run does it",
+            "summary": "prod-kr ai-platform/mcp-server: dry run, up to 30% of the traffic, done after about 7 min if every check passes, \
+                        at most 2 pods more than now, 1 warning; nothing was written.",
+            "next": "show the plan to the person; start_canary without dry_run does it",
+            "cluster": "prod-kr",
+            "namespace": "ai-platform",
+            "name": "mcp-server",
+            "steps": [],
+            "plan": preview,
+        })
+    );
+}

@@ -1,0 +1,7 @@
+//! Real Prometheus judges the one of the embedded clusters, and what the engine makes of its answers.
+
+mod asked;
+mod queries;
+mod real;
+mod replay;
+mod same;
