@@ -1,5 +1,7 @@
 //! The rules of a create and of an update: metadata, status, generation, managed fields.
 
+use std::{cell::RefCell, rc::Rc};
+
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -27,6 +29,8 @@ pub(super) struct Writer {
     /// Unknown fields are an error, not just dropped.
     pub(super) strict: bool,
     pub(super) way: Way,
+    /// What the client is told beside the answer. Shared with the request.
+    pub(super) warnings: Rc<RefCell<Vec<String>>>,
 }
 
 /// How the object that is wanted came about.
@@ -108,11 +112,10 @@ pub(super) fn create(
     if served.generation {
         meta.insert("generation".to_owned(), json!(1));
     }
-    if state
-        .object(&served.key(), scope(served, object.namespace()), &name)
-        .is_some()
-    {
-        return Err(Status::already_exists(served, &name));
+    let place = scope(served, object.namespace());
+    if let Some(there) = state.object(&served.key(), place, &name) {
+        let is_going = there.str_at("/metadata/deletionTimestamp").is_some();
+        return Err(Status::already_exists(served, &name, is_going));
     }
     set_entries(&mut object, entries);
     Ok(object)
@@ -198,10 +201,17 @@ fn shape(served: &Served, object: &mut Value, writer: &Writer) -> Result<(), Sta
             .map(|field| format!("unknown field {field:?}"))
             .collect();
         return Err(Status::bad_request(format!(
-            "strict decoding error: {}",
+            "{0} in version {1:?} cannot be handled as a {0}: strict decoding error: {2}",
+            served.kind,
+            served.version,
             fields.join(", ")
         )));
     }
+    writer.warnings.borrow_mut().extend(
+        unknown
+            .iter()
+            .map(|field| format!("unknown field {field:?}")),
+    );
     match &served.custom {
         Some(custom) => schema::fill_defaults(&custom.schema, object),
         None => defaults::fill(served, object),
@@ -449,10 +459,11 @@ fn check_finalizers(served: &Served, old: &Value, new: &Value) -> Result<(), Sta
         return Ok(());
     }
     let before = old.array_at("/metadata/finalizers");
-    let added: Vec<&Value> = new
+    let added: Vec<String> = new
         .array_at("/metadata/finalizers")
         .iter()
         .filter(|f| !before.contains(f))
+        .map(Value::to_string)
         .collect();
     if added.is_empty() {
         return Ok(());
@@ -460,7 +471,8 @@ fn check_finalizers(served: &Served, old: &Value, new: &Value) -> Result<(), Sta
     let cause = Cause {
         reason: "FieldValueForbidden",
         message: format!(
-            "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+            "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+            added.join(", ")
         ),
         field: "metadata.finalizers".to_owned(),
     };

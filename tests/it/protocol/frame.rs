@@ -57,6 +57,8 @@ pub(crate) struct Step {
     saves: Vec<(&'static str, &'static str)>,
     reads: Reads,
     until: Option<u16>,
+    until_there: Option<&'static str>,
+    apart: Vec<&'static str>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -85,6 +87,8 @@ fn step(method: &'static str, path: &str) -> Step {
         saves: Vec::new(),
         reads: Reads::Whole,
         until: None,
+        until_there: None,
+        apart: Vec::new(),
     }
 }
 
@@ -180,6 +184,19 @@ impl Step {
         self.until = Some(code);
         self
     }
+
+    /// Asked again until there is something at the pointer.
+    pub(crate) fn until_there(mut self, pointer: &'static str) -> Self {
+        self.until = Some(200);
+        self.until_there = Some(pointer);
+        self
+    }
+
+    /// What of the answer is not imitated, by its name in the list of that.
+    pub(crate) fn apart(mut self, name: &'static str) -> Self {
+        self.apart.push(name);
+        self
+    }
 }
 
 /// Runs the scenario on both servers; where their answers differ it panics with each difference.
@@ -204,7 +221,7 @@ pub(crate) async fn check(scenario: Scenario) {
     let mut differences = Vec::new();
     for (at, step) in scenario.steps.iter().enumerate() {
         let (our, their) = (ours.run(step).await, theirs.run(step).await);
-        for difference in difference(scenario.name, &our, &their) {
+        for difference in difference(&step.apart, &our, &their) {
             differences.push(format!(
                 "  {}. {} {}\n     {difference}",
                 at + 1,
@@ -273,7 +290,8 @@ impl Side {
                 let wait = async {
                     loop {
                         let answer = self.ask(step).await;
-                        if answer.0 == code {
+                        let is_there = |pointer| answer.2.document().pointer(pointer).is_some();
+                        if answer.0 == code && step.until_there.is_none_or(is_there) {
                             return answer;
                         }
                         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -333,8 +351,12 @@ impl Side {
         let code = response.status().as_u16();
         let headers = response
             .headers()
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .keys()
+            .map(|name| {
+                let values = response.headers().get_all(name).iter();
+                let values: Vec<&str> = values.map(|value| value.to_str().unwrap()).collect();
+                (name.to_string(), values.join(", "))
+            })
             .collect();
         if step.reads == Reads::Whole || code != 200 {
             let whole = response.into_body().collect_bytes();
