@@ -204,6 +204,9 @@ fn fill_container(container: &mut Value) {
         ] {
             set(probe, key, json!(value));
         }
+        if probe["grpc"].is_object() {
+            set(&mut probe["grpc"], "service", json!(""));
+        }
         if probe["httpGet"].is_object() {
             set(&mut probe["httpGet"], "path", json!("/"));
             set(&mut probe["httpGet"], "scheme", json!("HTTP"));

@@ -538,10 +538,10 @@ impl Answering<'_> {
                 "the embedded cluster does not read protobuf; with kubectl, append \
                  --dry-run=client -o yaml | kubectl apply -f -",
             )),
-            other => Err(Status::unsupported_media_type(format!(
-                "the body of the request was in an unknown format ({other}) - accepted media types include: \
-                 application/json, application/yaml"
-            ))),
+            _ => Err(Status::unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: \
+                 application/json, application/yaml, application/vnd.kubernetes.protobuf",
+            )),
         }
     }
 

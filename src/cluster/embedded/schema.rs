@@ -245,7 +245,7 @@ fn bounds(
     if let Some(most) = bound(most).filter(|most| is > *most) {
         causes.push(Cause {
             reason: "FieldValueTooMany",
-            message: format!("Too many: {is}: must have at most {most} {what}"),
+            message: format!("Too many: {is}: must have at most {most} items"),
             field: path.to_owned(),
         });
     }

@@ -69,11 +69,15 @@ pub(super) fn create(
     now: &str,
 ) -> Result<Value, Status> {
     identify(served, ns, &mut object)?;
+    if served.namespaced {
+        let given = match object.name() {
+            "" => object.str_at("/metadata/generateName").unwrap_or_default(),
+            name => name,
+        };
+        check_namespace(state, served, object.namespace(), given)?;
+    }
     name_it(served, &mut object)?;
     let name = object.name().to_owned();
-    if served.namespaced {
-        check_namespace(state, served, object.namespace(), &name)?;
-    }
     if !object.resource_version().is_empty() {
         return Err(Status::bad_request(
             "resourceVersion should not be set on objects to be created",
@@ -376,7 +380,11 @@ fn check_preconditions(
             wanted.uid(),
             old.uid()
         );
-        return Err(Status::conflict(served, name, &why));
+        if writer.way == Way::Replace {
+            return Err(Status::conflict(served, name, &why));
+        }
+        let cause = Cause::invalid("metadata.uid", &json!(wanted.uid()), "field is immutable");
+        return Err(Status::invalid(served, name, vec![cause]));
     }
     let version = wanted.resource_version();
     if version.is_empty() {
@@ -385,7 +393,7 @@ fn check_preconditions(
         if writer.way == Way::Replace && wants_one {
             let cause = Cause {
                 reason: "FieldValueInvalid",
-                message: "Invalid value: 0x0: must be specified for an update".to_owned(),
+                message: "Invalid value: 0: must be specified for an update".to_owned(),
                 field: "metadata.resourceVersion".to_owned(),
             };
             return Err(Status::invalid(served, name, vec![cause]));

@@ -1,4 +1,15 @@
 //! What of two answers is compared, and how a difference is told.
+//!
+//! What each server makes up for itself is not left out but replaced:
+//!
+//! - uids and the resourceVersions of objects by numbers in the order of their first appearance in the scenario, so that what is the same in two answers of
+//!   one server has to be the same in those of the other;
+//! - the resourceVersion of a list, and revisions in messages, by a word: others write to the genuine cluster as well;
+//! - continue tokens, which only their server reads;
+//! - times, by whether they have a fraction, and ages in the cells of tables;
+//! - cluster IPs, and the five characters of a generated name.
+//!
+//! Of Deployments status, its managed fields, and the resourceVersion are left out: their controller writes on the genuine server, in its own time.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -15,32 +26,20 @@ const HEADERS: [&str; 5] = [
     "allow",
 ];
 
-/// What each server makes up for itself. It is not left out: a value is replaced by its form, and where a number is given by the order of first appearance
-/// in the scenario, so that what is the same in two answers of one server has to be the same in those of the other.
-const REPLACED: [(&str, &str); 7] = [
-    ("uid", "made up at random: numbered"),
+/// What is not compared anywhere, as a path in the body, and the reason. `*` is any one part of the path, `**` any number of them.
+const NOT_COMPARED: [(&str, &str); 2] = [
     (
-        "resourceVersion",
-        "a revision of the whole cluster, in which others write too: numbered, but for that of a list and those in messages",
+        "**/columnDefinitions/*/description",
+        "prose, which differs from version to version",
     ),
-    ("continue", "a token that only its server reads"),
     (
-        "times",
-        "the answer's own moment; with or without a fraction is told apart",
+        "**/storageVersionHash",
+        "of use to a migration of the storage alone",
     ),
-    ("ages", "the same, in the cells of tables"),
-    ("cluster IPs", "chosen from a range"),
-    ("generated names", "five characters made up at random"),
 ];
 
-/// What is not compared anywhere, as a path in the body, and the reason. `*` is any one part of the path, `**` any number of them.
-const NOT_COMPARED: [(&str, &str); 1] = [(
-    "**/columnDefinitions/*/description",
-    "prose, which differs from version to version",
-)];
-
 /// What the embedded server does not imitate: the name by which a request refers to it, paths, the reason.
-const NOT_IMITATED: [(&str, &[&str], &str); 9] = [
+const NOT_IMITATED: [(&str, &[&str], &str); 13] = [
     (
         "words of Go's decoder",
         &["message"],
@@ -80,6 +79,26 @@ const NOT_IMITATED: [(&str, &[&str], &str); 9] = [
         "words of a definition's validation",
         &["message", "details"],
         "they show Go structs, and what follows from the first mistake",
+    ),
+    (
+        "words of the storage",
+        &["message"],
+        "they name the key in etcd; code and reason are the same",
+    ),
+    (
+        "mistakes told twice",
+        &["message", "details"],
+        "two layers of the genuine server check the same",
+    ),
+    (
+        "definitions go at once",
+        &["**"],
+        "a definition is established, and goes with its objects, in the one write; there controllers do both later",
+    ),
+    (
+        "kinds of a table or a discovery",
+        &["**/responseKind"],
+        "the genuine one leaves group and version out where they are the resource's",
     ),
     (
         "words of a schema's validation",

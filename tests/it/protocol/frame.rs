@@ -59,6 +59,7 @@ pub(crate) struct Step {
     until: Option<u16>,
     until_there: Option<&'static str>,
     apart: Vec<&'static str>,
+    only: Option<(&'static str, &'static str, Vec<&'static str>)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -89,6 +90,7 @@ fn step(method: &'static str, path: &str) -> Step {
         until: None,
         until_there: None,
         apart: Vec::new(),
+        only: None,
     }
 }
 
@@ -192,6 +194,17 @@ impl Step {
         self
     }
 
+    /// Of a list in the answer only those items whose field (or the name in it) is one of these.
+    pub(crate) fn only(
+        mut self,
+        list: &'static str,
+        field: &'static str,
+        names: &[&'static str],
+    ) -> Self {
+        self.only = Some((list, field, names.to_vec()));
+        self
+    }
+
     /// What of the answer is not imitated, by its name in the list of that.
     pub(crate) fn apart(mut self, name: &'static str) -> Self {
         self.apart.push(name);
@@ -284,7 +297,7 @@ impl Side {
     }
 
     async fn run(&mut self, step: &Step) -> Answer {
-        let (code, headers, raw) = match step.until {
+        let (code, headers, mut raw) = match step.until {
             None => self.ask(step).await,
             Some(code) => {
                 let wait = async {
@@ -319,6 +332,13 @@ impl Side {
                 .as_str()
                 .map_or_else(|| found.to_string(), str::to_owned);
             self.saved.insert(name, text);
+        }
+        if let (Content::Json(document), Some((list, field, names))) = (&mut raw, &step.only) {
+            let named = |item: &Value| {
+                let name = item[field]["name"].as_str().or(item[field].as_str());
+                name.is_some_and(|name| names.contains(&name))
+            };
+            document[list].as_array_mut().unwrap().retain(named);
         }
         self.names.answer(code, headers, &raw)
     }
