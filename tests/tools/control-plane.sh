@@ -26,7 +26,8 @@ bring_go() {
 
 # The modules that are needed, in Go's cache. Ones that are not what go.sum says are no reason to do without them.
 fetch() {
-  (cd "$made_of" && timeout "$patience" go list -deps . 2>&1 >/dev/null) | tee fetched >&2 && return
+  (cd "$made_of" && timeout "$patience" go list -deps .) >/dev/null 2>fetched && return
+  tail -20 fetched >&2
   if grep -q -e 'SECURITY ERROR' -e 'missing go.sum entry' -e 'updates to go.mod needed' fetched; then
     exit 1
   fi
