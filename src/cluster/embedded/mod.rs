@@ -8,6 +8,7 @@ mod crd;
 mod defaults;
 mod discovery;
 mod events;
+mod exposition;
 pub mod faults;
 mod gc;
 mod kinds;

@@ -4,7 +4,7 @@
 pub(crate) mod child;
 mod command_line;
 mod kills;
-mod kubernetes;
+pub(crate) mod kubernetes;
 mod read_only;
 mod rollout;
 mod stopping;
