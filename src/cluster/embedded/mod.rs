@@ -17,6 +17,7 @@ mod managed;
 mod metadata;
 mod patch;
 mod present;
+mod protobuf;
 mod rest;
 mod route;
 mod scale;

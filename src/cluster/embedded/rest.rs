@@ -13,6 +13,7 @@ use super::{
     list::{self, shown},
     patch::Format,
     present::{Form, Presenter},
+    protobuf,
     route::{Query, Target},
     scale,
     selector::Filter,
@@ -383,10 +384,14 @@ impl Answering<'_> {
             "application/yaml" => serde_saphyr::from_slice(&self.call.body).map_err(|error| {
                 Status::bad_request(format!("the body is not a YAML object: {error}"))
             }),
-            "application/vnd.kubernetes.protobuf" => Err(Status::unsupported_media_type(
-                "the embedded cluster does not read protobuf; with kubectl, append \
-                 --dry-run=client -o yaml | kubectl apply -f -",
-            )),
+            "application/vnd.kubernetes.protobuf" => {
+                protobuf::read(&self.call.body).ok_or_else(|| {
+                    Status::unsupported_media_type(
+                        "the embedded cluster does not read this kind as protobuf; with kubectl, append \
+                         --dry-run=client -o yaml | kubectl apply -f -",
+                    )
+                })
+            }
             other => Err(Status::unsupported_media_type(format!(
                 "the body of the request was in an unknown format ({other}) - accepted media types include: \
                  application/json, application/yaml"
