@@ -161,6 +161,12 @@ impl Metrics {
         lock(&self.counters).record(hit);
     }
 
+    /// From now on so many requests wait at a workload beside those that are being answered, as behind a slow dependency; 0 ends it.
+    pub fn set_queue(&self, namespace: &str, workload: &str, waiting: u32) {
+        let key = (Arc::from(namespace), Arc::from(workload));
+        lock(&self.counters).queues.insert(key, waiting);
+    }
+
     /// Reads all counters into the history, as of `now`.
     pub fn scrape(&self, now: Moment) {
         let readings = {
@@ -249,6 +255,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Counters {
     routes: BTreeMap<RouteKey, Histogram<19>>,
     pods: BTreeMap<PodKey, PodCounters>,
+    /// Requests that wait at a workload (by namespace and name), beside those that its pods work on.
+    queues: BTreeMap<(Arc<str>, Arc<str>), u32>,
     ticked_at: Moment,
 }
 
@@ -377,9 +385,15 @@ impl Counters {
         self.pods.retain(|_, pod| fresh(pod.duration.touched));
         let elapsed_ms = now.since(self.ticked_at).max(1);
         self.ticked_at = now;
-        for pod in self.pods.values_mut() {
+        let mut queues = self.queues.clone();
+        for (key, pod) in &mut self.pods {
+            // A workload's queue is counted once, at one of its pods.
+            let of = (Arc::clone(&key.namespace), Arc::clone(&key.workload));
+            let waiting = queues.remove(&of).unwrap_or(0);
             // Little's law: requests in the house = work that arrived per unit of time.
-            pod.depth = float(std::mem::take(&mut pod.busy_ms)) / float(elapsed_ms.unsigned_abs());
+            let answering =
+                float(std::mem::take(&mut pod.busy_ms)) / float(elapsed_ms.unsigned_abs());
+            pod.depth = answering + f64::from(waiting);
         }
     }
 

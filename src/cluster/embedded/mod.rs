@@ -3,6 +3,7 @@
 //! [`store::Store`] is the state and its rules, synchronous; [`server::ApiServer`] is the HTTP of it, behind a real
 //! `kube::Client` in process and behind a listener for kubectl alike.
 
+mod addresses;
 mod columns;
 mod crd;
 mod defaults;
@@ -10,12 +11,14 @@ mod discovery;
 mod events;
 mod exposition;
 pub mod faults;
+mod fields;
 mod gc;
 mod kinds;
 mod list;
-mod managed;
 mod metadata;
+mod ownership;
 mod patch;
+mod patching;
 mod present;
 mod protobuf;
 mod rest;
