@@ -18,7 +18,8 @@ use super::{
 };
 use crate::{
     api::objects::{
-        CANARY, DEPLOYMENT, Kind, METRIC_TEMPLATE, NAMESPACE, ObjectExt, SCALED_OBJECT, SERVICE,
+        CANARY, DEPLOYMENT, Kind, METRIC_TEMPLATE, NAMESPACE, NODE, ObjectExt, SCALED_OBJECT,
+        SERVICE,
     },
     cluster::clock::Clock,
     decide::facts::Moment,
@@ -58,12 +59,6 @@ const CRD: Kind = Kind {
     version: "v1",
     kind: "CustomResourceDefinition",
     plural: "customresourcedefinitions",
-};
-const NODE: Kind = Kind {
-    group: "",
-    version: "v1",
-    kind: "Node",
-    plural: "nodes",
 };
 
 /// What a fleet is made of.

@@ -12,6 +12,7 @@ use super::{
     kinds::{EVENTS, Served},
     list::{self, shown},
     present::{Form, Presenter},
+    protobuf,
     route::{Query, Target},
     selector::Filter,
     status::{Cause, Status},
@@ -373,10 +374,14 @@ impl Answering<'_> {
             "application/yaml" => serde_saphyr::from_slice(&self.call.body).map_err(|error| {
                 Status::bad_request(format!("the body is not a YAML object: {error}"))
             }),
-            "application/vnd.kubernetes.protobuf" => Err(Status::unsupported_media_type(
-                "the embedded cluster does not read protobuf; with kubectl, append \
-                 --dry-run=client -o yaml | kubectl apply -f -",
-            )),
+            "application/vnd.kubernetes.protobuf" => {
+                protobuf::read(&self.call.body).ok_or_else(|| {
+                    Status::unsupported_media_type(
+                        "the embedded cluster does not read this kind as protobuf; with kubectl, append \
+                         --dry-run=client -o yaml | kubectl apply -f -",
+                    )
+                })
+            }
             _ => Err(Status::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: \
                  application/json, application/yaml, application/vnd.kubernetes.protobuf",

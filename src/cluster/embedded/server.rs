@@ -160,6 +160,7 @@ impl ApiServer {
             | Route::Groups
             | Route::Group(_)
             | Route::GroupVersion(..)
+            | Route::OpenApiV2
             | Route::OpenApi
             | Route::OpenApiOf(..)
             | Route::Unknown) => {

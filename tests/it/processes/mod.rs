@@ -6,7 +6,7 @@ pub(crate) mod child;
 mod command_line;
 mod flaggers_crd;
 mod kills;
-mod kubernetes;
+pub(crate) mod kubernetes;
 mod read_only;
 mod rollout;
 mod sdk_clients;
