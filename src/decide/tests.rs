@@ -15,5 +15,6 @@ mod invariants;
 mod liveness;
 mod requests;
 mod rules;
+mod share;
 mod verdicts;
 mod world;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod after_copy;
+mod apart;
 mod cluster;
 mod config;
 mod control_plane;

@@ -20,7 +20,7 @@ use canary_mcp::{
         Cluster, ClusterSpec,
         embedded::{
             fleet::{Fleet, FleetOptions, Member},
-            traffic::Counts,
+            traffic::{Counts, Source},
         },
         registry::{Entry, Registry},
     },
@@ -96,7 +96,18 @@ impl Rig {
 
     /// A cluster that nobody drives yet. `leads`: an engine may.
     pub(crate) fn without_engine(leads: bool) -> Self {
+        Self::with_traffic(leads, &[(NAME, 20)])
+    }
+
+    /// The same, with so many requests a second to each of these Services as soon as it is there.
+    pub(crate) fn with_traffic(leads: bool, sources: &[(&str, u32)]) -> Self {
         let mut options = FleetOptions::new(EPOCH, 1.0, crd::crds());
+        let source = |(service, per_second): &(&str, u32)| Source {
+            namespace: NAMESPACE.to_owned(),
+            service: (*service).to_owned(),
+            per_second: *per_second,
+        };
+        options.traffic = sources.iter().map(source).collect();
         options.clusters.retain(|(name, _)| name == "prod-kr");
         let fleet = Fleet::start(options).unwrap();
         let registry = registry(&fleet, leads);

@@ -312,8 +312,17 @@ impl Traffic {
         }
     }
 
-    /// Starts the streams whose Service now has a ready endpoint.
+    /// Starts the streams whose Service now has a ready endpoint, and ends those whose Service is gone: its name no longer resolves.
     fn begin(&mut self, now: Moment) {
+        for stream in self.streams.iter_mut().filter(|s| s.began.is_some()) {
+            let Source {
+                namespace, service, ..
+            } = &stream.source;
+            if self.store.get(&SERVICE, namespace, service).is_none() {
+                stream.began = None;
+                stream.sent = 0;
+            }
+        }
         for stream in self.streams.iter_mut().filter(|s| s.began.is_none()) {
             let Source {
                 namespace, service, ..
