@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use canary_mcp::{api::objects::ObjectExt, decide::state::Phase};
 
-#[path = "../tests/it/support.rs"]
+#[path = "../tests/it/support/mod.rs"]
 mod support;
 
 use support::Rig;

@@ -10,6 +10,9 @@ use super::{
     verdict,
 };
 
+/// From the record of a run to its canary's scale-up takes less, unless nobody leads in between. Milliseconds.
+const PINNING_MS: i64 = 1_000;
+
 impl Turn<'_> {
     /// The run is pinned; the canary comes up and gets its first weight when it is ready.
     pub(super) fn starting(&self) -> Act {
@@ -20,9 +23,12 @@ impl Turn<'_> {
         act.effects = self.upkeep();
         let ready = self.canary_ready() && self.primary_ready();
         if act.effects.contains(&Effect::ScaleUp) {
-            // The time to come up counts from here: nobody may have led since the run was pinned.
+            // The time to come up counts from here: nobody may have led since the run was pinned. What the pin's own writes took is no
+            // time worth another write.
             act.effects.extend(self.route(Weights::PRIMARY));
-            if let Some(run) = &mut act.next.run {
+            if let Some(run) = &mut act.next.run
+                && self.seen.now.since(run.stage_at) >= PINNING_MS
+            {
                 run.stage_at = self.seen.now;
             }
             return act.again();

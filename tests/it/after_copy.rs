@@ -7,50 +7,22 @@ use canary_mcp::{
 };
 use serde_json::Value;
 
-use crate::support::{Rig, image, sequence};
+use crate::{
+    genuine::on_both,
+    support::{Rig, World, image, sequence},
+};
 
-const NAMESPACE: &str = "ai-platform";
+on_both!(
+    a_promotion_that_fails_gives_the_primary_its_previous_template_back,
+    a_rollback_while_promoting_restores_the_previous_template,
+    a_rollback_while_finalising_restores_the_previous_template,
+);
 
-/// The version fails as a primary and only there: no new pod of the primary with this image comes up, until dropped.
-struct Sabotage(tokio::task::JoinHandle<()>);
-
-impl Sabotage {
-    fn of(rig: &Rig, tag: &str) -> Self {
-        let store = rig.member().server.store().clone();
-        let (healthy, broken) = (image(tag), image(&format!("{tag}-crash")));
-        let mut changes = store.subscribe();
-        Self(tokio::spawn(async move {
-            loop {
-                for pod in store.list(&POD, Some(NAMESPACE)) {
-                    let at = "/spec/containers/0/image";
-                    let new = pod.str_at(at) == Some(healthy.as_str());
-                    if new && pod.name().starts_with("mcp-server-primary-") {
-                        let change = |p: &mut Value| {
-                            p["spec"]["containers"][0]["image"] = broken.as_str().into();
-                        };
-                        store
-                            .modify(&POD, NAMESPACE, pod.name(), "test", change)
-                            .unwrap();
-                    }
-                }
-                if changes.changed().await.is_err() {
-                    return;
-                }
-            }
-        }))
-    }
-}
-
-impl Drop for Sabotage {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_promotion_that_fails_gives_the_primary_its_previous_template_back() {
-    let rig = Rig::initialized(|_| {}).await;
-    let _sabotage = Sabotage::of(&rig, "1.1.0");
+async fn a_promotion_that_fails_gives_the_primary_its_previous_template_back<W: World>(
+    rig: Rig<W>,
+) {
+    let rig = rig.initialize().await;
+    rig.sabotage(&image("1.1.0"));
     rig.set_image("1.1.0");
     rig.until_phase(Phase::Promoting).await;
     rig.until_stored("the copy", |r| {
@@ -73,8 +45,8 @@ async fn a_promotion_that_fails_gives_the_primary_its_previous_template_back() {
 }
 
 /// A rollback once the Canary is as `when` says.
-async fn rolled_back(when: impl Fn(&Value) -> bool) -> Vec<(String, i64)> {
-    let rig = Rig::initialized(|_| {}).await;
+async fn rolled_back<W: World>(rig: Rig<W>, when: impl Fn(&Value) -> bool) -> Vec<(String, i64)> {
+    let rig = rig.initialize().await;
     rig.set_image("1.1.0");
     rig.until_phase(Phase::Promoting).await;
     rig.until(when).await;
@@ -93,18 +65,16 @@ async fn rolled_back(when: impl Fn(&Value) -> bool) -> Vec<(String, i64)> {
     seen
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_rollback_while_promoting_restores_the_previous_template() {
-    let seen = rolled_back(|c| c.str_at("/status/phase") == Some("Promoting")).await;
+async fn a_rollback_while_promoting_restores_the_previous_template<W: World>(rig: Rig<W>) {
+    let seen = rolled_back(rig, |c| c.str_at("/status/phase") == Some("Promoting")).await;
     assert_eq!(
         seen,
         sequence(&[("Promoting", 30), ("Promoting", 0), ("Failed", 0)])
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_rollback_while_finalising_restores_the_previous_template() {
-    let seen = rolled_back(|c| c.str_at("/status/phase") == Some("Finalising")).await;
+async fn a_rollback_while_finalising_restores_the_previous_template<W: World>(rig: Rig<W>) {
+    let seen = rolled_back(rig, |c| c.str_at("/status/phase") == Some("Finalising")).await;
     assert_eq!(seen, sequence(&[("Finalising", 0), ("Failed", 0)]));
 }
 
@@ -138,11 +108,10 @@ async fn a_primary_that_cannot_come_back_leaves_the_traffic_on_the_canary() {
     let rig = Rig::initialized(|_| {}).await;
     rig.set_image("1.1.0");
     rig.until_phase(Phase::Promoting).await;
-    let new = Sabotage::of(&rig, "1.1.0");
-    let old = Sabotage::of(&rig, "1.0.0");
-    let store = rig.member().server.store();
+    rig.sabotage(&image("1.1.0"));
+    rig.sabotage(&image("1.0.0"));
     for pod in rig.pods_of("mcp-server-primary") {
-        store.remove(&POD, NAMESPACE, pod.name()).unwrap();
+        rig.delete(&POD, pod.name());
     }
     rig.until_stored("all traffic to the canary", |r| r.weights() == (0, 100))
         .await;
@@ -166,10 +135,10 @@ async fn a_primary_that_cannot_come_back_leaves_the_traffic_on_the_canary() {
         "{}",
         refused.reason
     );
-    drop((new, old));
+    rig.repair();
     let from = rig.counts();
     for pod in rig.pods_of("mcp-server-primary") {
-        store.remove(&POD, NAMESPACE, pod.name()).unwrap();
+        rig.delete(&POD, pod.name());
     }
     rig.until_stored("all traffic to the primary", |r| {
         r.weights() == (100, 0) && r.replicas_of("mcp-server") == 0

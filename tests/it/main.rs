@@ -10,6 +10,7 @@ mod dry_run;
 mod embedded_api;
 mod embedded_fleet;
 mod engine;
+mod genuine;
 mod http;
 mod interventions;
 mod layers;

@@ -1,5 +1,12 @@
-//! Whole rollouts on the embedded cluster, on tokio's paused clock: exact, and as fast as the CPU.
+//! Whole rollouts: on the embedded cluster on tokio's paused clock, exact and as fast as the CPU, and those of [`on_both`] on a genuine
+//! control plane too.
 
+use serde_json::Value;
+
+use crate::{
+    genuine::on_both,
+    support::{Rig, World, embedded::Share, image, sequence},
+};
 use canary_mcp::{
     api::objects::{ObjectExt, POD},
     decide::{
@@ -8,12 +15,21 @@ use canary_mcp::{
     },
     engine::control::Outcome,
 };
-use serde_json::Value;
 
-use crate::support::{Rig, Share, image, sequence};
+on_both!(
+    bootstrap_makes_the_idle_shape,
+    a_good_image_is_promoted,
+    errors_are_rolled_back_and_the_primary_is_untouched,
+    a_slow_image_is_rolled_back,
+    a_crashing_image_is_rolled_back,
+    a_rollback_goes_traffic_first,
+    a_canary_without_endpoints_loses_its_traffic_first,
+    an_image_that_cannot_be_pulled_ends_at_the_progress_deadline,
+);
 
-/// Each weight, over some thousand requests at most 2 points off.
-fn assert_shares(shares: &[Share], weights: &[i64]) {
+/// Where there is traffic: each weight, over some thousand requests at most 2 points off.
+fn assert_shares(shares: Option<&[Share]>, weights: &[i64]) {
+    let Some(shares) = shares else { return };
     let seen: Vec<i64> = shares.iter().map(|s| s.weight).collect();
     assert_eq!(seen, weights, "{shares:?}");
     for share in shares {
@@ -21,10 +37,6 @@ fn assert_shares(shares: &[Share], weights: &[i64]) {
         assert!((share.percent - expected).abs() <= 2.0, "{share:?}");
         assert!(share.weight == 0 || share.requests > 900, "{share:?}");
     }
-}
-
-fn in_phase(phase: Phase) -> impl Fn(&Value) -> bool {
-    move |c| c.str_at("/status/phase") == Some(phase.name())
 }
 
 #[tokio::test(start_paused = true)]
@@ -40,16 +52,16 @@ async fn bootstrap_moves_the_traffic_without_losing_a_request() {
     assert!(since.share("mcp-server-primary") > 90.0, "{since:?}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_good_image_is_promoted() {
-    let rig = Rig::new();
-    rig.until_phase(Phase::Initialized).await;
+async fn bootstrap_makes_the_idle_shape<W: World>(rig: Rig<W>) {
+    let rig = rig.initialize().await;
+    rig.assert_ended(Phase::Initialized, "1.0.0").await;
+}
+
+async fn a_good_image_is_promoted<W: World>(rig: Rig<W>) {
+    let rig = rig.initialize().await;
     let begun = rig.start("1.1.0").await;
     assert_eq!(begun.outcome, Outcome::Applied, "{}", begun.reason);
-    let (seen, shares) = tokio::join!(
-        rig.until_phase(Phase::Succeeded),
-        rig.shares(in_phase(Phase::Succeeded))
-    );
+    let (seen, shares) = rig.until_phase_with_shares(Phase::Succeeded).await;
     assert_eq!(
         seen,
         sequence(&[
@@ -65,20 +77,15 @@ async fn a_good_image_is_promoted() {
             ("Succeeded", 0),
         ])
     );
-    assert_shares(&shares, &[0, 5, 10, 15, 20, 25, 30, 0]);
+    assert_shares(shares.as_deref(), &[0, 5, 10, 15, 20, 25, 30, 0]);
     rig.assert_ended(Phase::Succeeded, "1.1.0").await;
     assert_eq!(rig.canary().int_at("/status/failedChecks"), Some(0));
 }
 
-#[tokio::test(start_paused = true)]
-async fn errors_are_rolled_back_and_the_primary_is_untouched() {
-    let rig = Rig::new();
-    rig.until_phase(Phase::Initialized).await;
+async fn errors_are_rolled_back_and_the_primary_is_untouched<W: World>(rig: Rig<W>) {
+    let rig = rig.initialize().await;
     rig.start("1.2.0-errors").await;
-    let (seen, shares) = tokio::join!(
-        rig.until_phase(Phase::Failed),
-        rig.shares(in_phase(Phase::Failed))
-    );
+    let (seen, shares) = rig.until_phase_with_shares(Phase::Failed).await;
     assert_eq!(
         seen,
         sequence(&[
@@ -88,7 +95,7 @@ async fn errors_are_rolled_back_and_the_primary_is_untouched() {
             ("Failed", 0)
         ])
     );
-    assert_shares(&shares, &[0, 5, 0]);
+    assert_shares(shares.as_deref(), &[0, 5, 0]);
     rig.assert_ended(Phase::Failed, "1.0.0").await;
     let view = rig.view().await;
     assert_eq!(
@@ -141,15 +148,10 @@ async fn keda_wants_ten_canaries_while_the_verdict_is_bad() {
     rig.assert_ended(Phase::Failed, "1.0.0").await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_slow_image_is_rolled_back() {
-    let rig = Rig::new();
-    rig.until_phase(Phase::Initialized).await;
+async fn a_slow_image_is_rolled_back<W: World>(rig: Rig<W>) {
+    let rig = rig.initialize().await;
     rig.start("1.2.0-slow").await;
-    let (seen, shares) = tokio::join!(
-        rig.until_phase(Phase::Failed),
-        rig.shares(in_phase(Phase::Failed))
-    );
+    let (seen, shares) = rig.until_phase_with_shares(Phase::Failed).await;
     assert_eq!(
         seen,
         sequence(&[
@@ -159,7 +161,21 @@ async fn a_slow_image_is_rolled_back() {
             ("Failed", 0)
         ])
     );
-    assert_shares(&shares, &[0, 5, 0]);
+    assert_shares(shares.as_deref(), &[0, 5, 0]);
+    rig.assert_ended(Phase::Failed, "1.0.0").await;
+}
+
+async fn a_crashing_image_is_rolled_back<W: World>(rig: Rig<W>) {
+    let rig = rig.initialize().await;
+    rig.start("1.2.0-crash").await;
+    let seen = rig.until_phase(Phase::Failed).await;
+    assert_eq!(seen, sequence(&[("Progressing", 0), ("Failed", 0)]));
+    assert_eq!(
+        rig.view().await.reason.as_deref(),
+        Some(
+            "canary not ready: container mcp-server does not start (3 restarts): Error (exit code 1): panic: config key missing"
+        )
+    );
     rig.assert_ended(Phase::Failed, "1.0.0").await;
 }
 
@@ -196,10 +212,7 @@ async fn a_flaky_image_is_promoted_with_a_failed_check_or_two() {
     let rig = Rig::new();
     rig.until_phase(Phase::Initialized).await;
     rig.start("1.3.0-flaky").await;
-    let (seen, shares) = tokio::join!(
-        rig.until_phase(Phase::Succeeded),
-        rig.shares(in_phase(Phase::Succeeded))
-    );
+    let (seen, shares) = rig.until_phase_with_shares(Phase::Succeeded).await;
     assert_eq!(
         seen,
         sequence(&[
@@ -215,16 +228,14 @@ async fn a_flaky_image_is_promoted_with_a_failed_check_or_two() {
             ("Succeeded", 0),
         ])
     );
-    assert_shares(&shares, &[0, 5, 10, 15, 20, 25, 30, 0]);
+    assert_shares(shares.as_deref(), &[0, 5, 10, 15, 20, 25, 30, 0]);
     rig.assert_ended(Phase::Succeeded, "1.3.0-flaky").await;
     let failed = rig.canary().int_at("/status/failedChecks").unwrap();
     assert!((1..=2).contains(&failed), "failedChecks {failed}");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_rollback_goes_traffic_first() {
-    let rig = Rig::new();
-    rig.until_phase(Phase::Initialized).await;
+async fn a_rollback_goes_traffic_first<W: World>(rig: Rig<W>) {
+    let rig = rig.initialize().await;
     rig.start("1.1.0").await;
     rig.until(|c| c.int_at("/status/canaryWeight") == Some(15))
         .await;
@@ -239,22 +250,19 @@ async fn a_rollback_goes_traffic_first() {
 }
 
 /// The canary loses all its pods at 15%: what the route still sends there is lost for as long as the mesh needs, and no longer.
-#[tokio::test(start_paused = true)]
-async fn a_canary_without_endpoints_loses_its_traffic_first() {
-    let rig = Rig::new();
-    rig.until_phase(Phase::Initialized).await;
+async fn a_canary_without_endpoints_loses_its_traffic_first<W: World>(rig: Rig<W>) {
+    let rig = rig.initialize().await;
     rig.start("1.1.0").await;
     rig.until(|c| c.int_at("/status/canaryWeight") == Some(15))
         .await;
     rig.pass(20).await;
     let gone = rig.now();
     for pod in rig.pods_of("mcp-server") {
-        let store = rig.member().server.store();
-        store.remove(&POD, "ai-platform", pod.name()).unwrap();
+        rig.delete(&POD, pod.name());
     }
     rig.until_stored("all traffic to the primary", |r| r.weights() == (100, 0))
         .await;
-    assert!(rig.now().since(gone) < 1_000);
+    assert!(rig.now().since(gone) < W::AT_ONCE);
     assert!(rig.replicas_of("mcp-server") > 0);
     let seen = rig.until_phase(Phase::Failed).await;
     assert_eq!(seen.last(), Some(&("Failed".to_owned(), 0)));
@@ -262,7 +270,7 @@ async fn a_canary_without_endpoints_loses_its_traffic_first() {
     rig.assert_idle();
     assert_eq!(rig.image_of("mcp-server-primary"), image("1.0.0"));
     // 15% of 20 requests a second for three seconds.
-    assert!(rig.counts().no_endpoint_503 <= 10, "{:?}", rig.counts());
+    rig.assert_requests_lost_at_most(10);
     let reason = rig.view().await.reason;
     assert_eq!(
         reason.as_deref(),
@@ -270,12 +278,10 @@ async fn a_canary_without_endpoints_loses_its_traffic_first() {
     );
 }
 
-#[tokio::test(start_paused = true)]
-async fn an_image_that_cannot_be_pulled_ends_at_the_progress_deadline() {
-    let rig = Rig::new();
-    rig.until_phase(Phase::Initialized).await;
-    rig.start("1.2.0-missing").await;
+async fn an_image_that_cannot_be_pulled_ends_at_the_progress_deadline<W: World>(rig: Rig<W>) {
+    let rig = rig.initialize().await;
     let began = rig.now();
+    rig.start("1.2.0-missing").await;
     let seen = rig.until_phase(Phase::Failed).await;
     assert_eq!(seen, sequence(&[("Progressing", 0), ("Failed", 0)]));
     let took = rig.now().since(began) / 1_000;

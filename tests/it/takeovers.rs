@@ -1,16 +1,25 @@
 //! The engine dies and another goes on: the same weights, the same end, and no request lost.
 
-use std::time::Duration;
-
 use canary_mcp::{
-    api::objects::{DEPLOYMENT, ObjectExt, SCALED_OBJECT, VIRTUAL_SERVICE},
-    cluster::embedded::faults::{Held, RequestInfo},
+    api::objects::{CANARY, DEPLOYMENT, ObjectExt, SCALED_OBJECT, VIRTUAL_SERVICE},
     decide::{facts::Verb, state::Phase},
     engine::control::Outcome,
 };
+use http::Method;
 use serde_json::Value;
 
-use crate::support::{Rig, image, sequence};
+use crate::{
+    genuine::on_both,
+    support::{Rig, World, image, line::Held, sequence},
+};
+
+on_both!(
+    at_15_percent,
+    in_settle,
+    in_a_rollback_before_the_scale_down,
+    a_late_route_write_of_the_dead_engine_changes_nothing,
+    a_late_pause_of_the_dead_engine_changes_nothing,
+);
 
 const GOOD: [(&str, i64); 10] = [
     ("Progressing", 0),
@@ -37,8 +46,8 @@ fn joined(mut before: Vec<(String, i64)>, after: Vec<(String, i64)>) -> Vec<(Str
 }
 
 /// A run of a good image whose engine dies as soon as the Canary is as `when` says.
-async fn dies(when: impl Fn(&Value) -> bool) {
-    let mut rig = Rig::initialized(|_| {}).await;
+async fn dies<W: World>(rig: Rig<W>, when: impl Fn(&Value) -> bool) {
+    let mut rig = rig.initialize().await;
     rig.set_image("1.1.0");
     rig.until_phase(Phase::Progressing).await;
     let before = rig.until(when).await;
@@ -51,31 +60,40 @@ async fn dies(when: impl Fn(&Value) -> bool) {
 
 #[tokio::test(start_paused = true)]
 async fn after_the_pin() {
-    dies(stage("starting")).await;
+    dies(Rig::without_engine(true), stage("starting")).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn at_the_low_weights() {
-    for weight in [5, 10, 15] {
-        dies(|c| c.int_at("/status/canaryWeight") == Some(weight)).await;
+    for weight in [5, 10] {
+        dies(Rig::without_engine(true), |c| {
+            c.int_at("/status/canaryWeight") == Some(weight)
+        })
+        .await;
     }
+}
+
+async fn at_15_percent<W: World>(rig: Rig<W>) {
+    dies(rig, |c| c.int_at("/status/canaryWeight") == Some(15)).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn at_the_high_weights() {
     for weight in [20, 25, 30] {
-        dies(|c| c.int_at("/status/canaryWeight") == Some(weight)).await;
+        dies(Rig::without_engine(true), |c| {
+            c.int_at("/status/canaryWeight") == Some(weight)
+        })
+        .await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_the_copy_is_decided() {
-    dies(stage("copying")).await;
+    dies(Rig::without_engine(true), stage("copying")).await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn in_settle() {
-    dies(stage("settling")).await;
+async fn in_settle<W: World>(rig: Rig<W>) {
+    dies(rig, stage("settling")).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -100,9 +118,8 @@ async fn in_mid_copy() {
     rig.assert_ended(Phase::Succeeded, "1.1.0").await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn in_a_rollback_before_the_scale_down() {
-    let mut rig = Rig::initialized(|_| {}).await;
+async fn in_a_rollback_before_the_scale_down<W: World>(rig: Rig<W>) {
+    let mut rig = rig.initialize().await;
     rig.set_image("1.2.0-errors");
     rig.until_phase(Phase::Progressing).await;
     let before = rig.until(stage("reverting")).await;
@@ -154,64 +171,69 @@ async fn in_bootstrap() {
     rig.assert_ended(Phase::Initialized, "1.0.0").await;
 }
 
-/// Waits for the held write, but not for ever: on the paused clock an hour is nothing.
-async fn reached(held: &Held) {
-    tokio::time::timeout(Duration::from_secs(3_600), held.reached())
-        .await
-        .expect("the write must come within an hour");
+/// Waits for the held write, but not for ever: on the paused clock an hour is nothing, and on a genuine control plane two minutes.
+async fn reached<W: World>(rig: &Rig<W>, held: &Held) {
+    tokio::select! {
+        () = held.reached() => {}
+        () = rig.clock().sleep(3_600_000) => panic!("the write must come within an hour"),
+    }
 }
 
 /// The first engine's write is on its way when the engine dies; it arrives when the second has already gone on.
-async fn late(write: impl Fn(&RequestInfo) -> bool + Send + Sync + 'static, arrives: i64) {
-    let mut rig = Rig::initialized(|_| {}).await;
+async fn late<W: World>(
+    rig: Rig<W>,
+    write: impl Fn(&Method, &str) -> bool + Send + 'static,
+    arrives: i64,
+) {
+    let mut rig = rig.initialize().await;
     rig.set_image("1.1.0");
     rig.until_phase(Phase::Progressing).await;
     let before = rig
         .until(|c| c.int_at("/status/canaryWeight") == Some(5))
         .await;
-    let held = rig.member().server.faults().hold_next(write);
-    reached(&held).await;
+    let held = rig.line().hold_next(write);
+    reached(&rig, &held).await;
     rig.crash_engine();
     rig.start_engine("second");
     let between = rig
         .until(|c| c.int_at("/status/canaryWeight") == Some(arrives))
         .await;
-    let stored = || {
-        let revision = |o: canary_mcp::api::objects::Object| o.resource_version().to_owned();
-        (
-            rig.object(&VIRTUAL_SERVICE, "mcp-server").map(revision),
-            revision(rig.canary()),
-        )
+    let revision = |kind| {
+        rig.object(kind, "mcp-server")
+            .map(|o| o.resource_version().to_owned())
     };
+    let stored = || (revision(&VIRTUAL_SERVICE), revision(&CANARY));
     let there = stored();
-    held.release();
-    rig.pass(1).await;
+    let answer = held.release().await;
+    assert!(answer.is_client_error(), "{answer}");
     assert_eq!(stored(), there);
     let after = rig.until_phase(Phase::Succeeded).await;
     assert_eq!(joined(joined(before, between), after), sequence(&GOOD));
     rig.assert_ended(Phase::Succeeded, "1.1.0").await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_late_route_write_of_the_dead_engine_changes_nothing() {
-    late(|r| r.plural == "virtualservices" && r.is_write(), 15).await;
+async fn a_late_route_write_of_the_dead_engine_changes_nothing<W: World>(rig: Rig<W>) {
+    let route = |method: &Method, target: &str| {
+        method == Method::PATCH && target.contains("/virtualservices/mcp-server?")
+    };
+    late(rig, route, 15).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_late_status_write_of_the_dead_engine_changes_nothing() {
-    late(|r| r.plural == "canaries" && r.subresource == "status", 15).await;
+    let status = |_: &Method, target: &str| target.contains("/canaries/mcp-server/status?");
+    late(Rig::without_engine(true), status, 15).await;
 }
 
 /// The pause is what scales the target down: one that arrives in the next run would take the canary away under traffic.
-#[tokio::test(start_paused = true)]
-async fn a_late_pause_of_the_dead_engine_changes_nothing() {
-    let mut rig = Rig::initialized(|_| {}).await;
+async fn a_late_pause_of_the_dead_engine_changes_nothing<W: World>(rig: Rig<W>) {
+    let mut rig = rig.initialize().await;
     rig.set_image("1.1.0");
     rig.until(stage("settling")).await;
-    let pause =
-        |r: &RequestInfo| r.plural == "scaledobjects" && r.is_write() && r.name == "mcp-server";
-    let held = rig.member().server.faults().hold_next(pause);
-    reached(&held).await;
+    let held = rig.line().hold_next(|method, target| {
+        method == Method::PATCH && target.contains("/scaledobjects/mcp-server?")
+    });
+    reached(&rig, &held).await;
     rig.crash_engine();
     rig.start_engine("second");
     rig.until_phase(Phase::Succeeded).await;
@@ -219,14 +241,15 @@ async fn a_late_pause_of_the_dead_engine_changes_nothing() {
     rig.until(|c| c.int_at("/status/canaryWeight") == Some(10))
         .await;
     rig.pass(5).await;
-    let pause_of = |rig: &Rig| {
+    let pause_of = |rig: &Rig<W>| {
         let scaler = rig.object(&SCALED_OBJECT, "mcp-server").unwrap();
         scaler
             .annotation("autoscaling.keda.sh/paused-replicas")
             .map(str::to_owned)
     };
     assert_eq!(pause_of(&rig), None);
-    held.release();
+    let answer = held.release().await;
+    assert!(answer.is_client_error(), "{answer}");
     rig.pass(10).await;
     assert_eq!(pause_of(&rig), None);
     assert!(rig.replicas_of("mcp-server") > 0);

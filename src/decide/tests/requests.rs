@@ -299,6 +299,15 @@ fn times_follow_from_what_changed() {
 }
 
 #[test]
+fn the_time_to_come_up_counts_from_the_scale_up_unless_that_came_at_once() {
+    for (now, counts_from) in [(at(0).plus(999), at(0)), (at(1), at(1)), (at(100), at(100))] {
+        let seen = seen().edited("v2").unpinned().with(|s| s.now = now);
+        let next = act(&plan(), &state().starting(), &seen, &Answers::default()).next;
+        assert_eq!(next.run.unwrap().stage_at, counts_from);
+    }
+}
+
+#[test]
 fn a_restart_forgets_the_analysis_and_keeps_what_the_primary_had() {
     let before = state().analysing(10).judged(Verdict::Pass).failures(2);
     let next = act(

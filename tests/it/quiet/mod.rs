@@ -1,5 +1,7 @@
 //! What a rollout costs an API server: nothing at rest, little at work, and nothing at all where nobody leads.
 
+mod requests;
+
 use std::collections::BTreeMap;
 
 use canary_mcp::{
@@ -9,7 +11,24 @@ use canary_mcp::{
 };
 use serde_json::Value;
 
-use crate::support::{Rig, image};
+use crate::{
+    genuine::on_both,
+    support::{Rig, World, image},
+};
+
+on_both!(three_idle_intervals_ask_for_nothing);
+
+/// By the engine's own line: nothing but the Lease, and no watch begins anew.
+async fn three_idle_intervals_ask_for_nothing<W: World>(rig: Rig<W>) {
+    let rig = rig.initialize().await;
+    rig.pass(120).await;
+    rig.line().reset_counts();
+    rig.pass(180).await;
+    let mut all = rig.line().counts();
+    assert!(all.remove("PUT leases").is_some(), "{all:?}");
+    all.retain(|request, _| !request.starts_with("WATCH "));
+    assert_eq!(all, BTreeMap::new());
+}
 
 /// Requests since the counts were reset, by verb and resource.
 fn requests(rig: &Rig) -> BTreeMap<String, u64> {

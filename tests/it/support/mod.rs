@@ -1,16 +1,14 @@
-//! The embedded fleet, the engine and the tools' control in one process: over real `kube::Client`s, without a socket.
+//! One cluster, the engine and the tools' control in one process. The cluster is either world: the embedded one, over real
+//! `kube::Client`s without a socket, or a genuine one, where the integration tests bring it.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+pub(crate) mod embedded;
+pub(crate) mod line;
+mod world;
+
+use std::{ops::Deref, time::Duration};
 
 use canary_mcp::{
     api::{
-        crd,
         objects::{
             CANARY, DEPLOYMENT, EVENT, Kind, Object, ObjectExt, POD, SCALED_OBJECT, VIRTUAL_SERVICE,
         },
@@ -18,10 +16,7 @@ use canary_mcp::{
     },
     cluster::{
         Cluster, ClusterSpec,
-        embedded::{
-            fleet::{Fleet, FleetOptions, Member},
-            traffic::{Counts, Source},
-        },
+        embedded::fleet::Member,
         registry::{Entry, Registry},
     },
     decide::{
@@ -37,10 +32,14 @@ use canary_mcp::{
 };
 use serde_json::{Value, json};
 
+use embedded::{Embedded, Share};
+use line::Line;
+pub(crate) use world::{Watch, World};
+
 /// 2026-11-21T00:00:00Z.
 pub(crate) const EPOCH: Moment = Moment(1_795_219_200_000);
 const NAMESPACE: &str = "ai-platform";
-const NAME: &str = "mcp-server";
+pub(crate) const NAME: &str = "mcp-server";
 
 /// A control that knows no cluster.
 pub(crate) fn no_clusters() -> Control {
@@ -51,30 +50,25 @@ fn direct() -> Transport {
     Transport::Direct(outbound::client(false).unwrap())
 }
 
-/// One embedded cluster, led by one engine.
-pub(crate) struct Rig {
-    pub(crate) fleet: Fleet,
+/// One cluster, led by one engine.
+pub(crate) struct Rig<W = Embedded> {
     pub(crate) registry: Registry,
     pub(crate) control: Control,
     pub(crate) metrics: Metrics,
     leads: bool,
     engine: Option<(Engine, Line)>,
+    world: W,
 }
 
-/// A process's way to its clusters. Once cut nothing sets out any more; what is on its way arrives.
-#[derive(Clone, Default)]
-struct Line(Arc<AtomicBool>);
+/// What only its world can do.
+impl<W> Deref for Rig<W> {
+    type Target = W;
 
-/// One weight that the canary had, and its share of the requests while that was in effect.
-#[derive(Debug)]
-pub(crate) struct Share {
-    pub(crate) weight: i64,
-    pub(crate) percent: f64,
-    pub(crate) requests: u64,
+    fn deref(&self) -> &W {
+        &self.world
+    }
 }
 
-/// From the status write to the route in effect everywhere: at most 3 s, and a look of the traffic at what is due.
-const IN_EFFECT: Duration = Duration::from_secs(4);
 const PAUSED: &str = "autoscaling.keda.sh/paused-replicas";
 
 impl Rig {
@@ -86,98 +80,95 @@ impl Rig {
     }
 
     /// An initialized cluster, whose Canary has a spec of its own.
-    pub(crate) async fn initialized(change: impl FnOnce(&mut Value)) -> Self {
-        let mut rig = Self::without_engine(true);
+    pub(crate) async fn initialized(change: impl Fn(&mut Value)) -> Self {
+        let rig = Self::without_engine(true);
         rig.edit_spec(change);
-        rig.start_engine("first");
-        rig.until_phase(Phase::Initialized).await;
-        rig
+        rig.initialize().await
     }
 
     /// A cluster that nobody drives yet. `leads`: an engine may.
     pub(crate) fn without_engine(leads: bool) -> Self {
-        Self::with_traffic(leads, &[(NAME, 20)])
+        Self::of(Embedded::start(&[(NAME, 20)]), leads)
     }
 
     /// The same, with so many requests a second to each of these Services as soon as it is there.
     pub(crate) fn with_traffic(leads: bool, sources: &[(&str, u32)]) -> Self {
-        let mut options = FleetOptions::new(EPOCH, 1.0, crd::crds());
-        let source = |(service, per_second): &(&str, u32)| Source {
-            namespace: NAMESPACE.to_owned(),
-            service: (*service).to_owned(),
-            per_second: *per_second,
-        };
-        options.traffic = sources.iter().map(source).collect();
-        options.clusters.retain(|(name, _)| name == "prod-kr");
-        let fleet = Fleet::start(options).unwrap();
-        let registry = registry(&fleet, leads);
-        let control = Control::new(registry.clone(), Settings::default(), direct());
+        Self::of(Embedded::start(sources), leads)
+    }
+
+    pub(crate) fn key() -> Key {
+        key(NAMESPACE)
+    }
+}
+
+impl<W: World> Rig<W> {
+    /// A cluster that nobody drives yet. `leads`: an engine may.
+    pub(crate) fn of(world: W, leads: bool) -> Self {
+        let registry = registry(&world, leads);
+        let control = Control::new(registry.clone(), world.settings(), world.transport());
         Self {
-            fleet,
             registry,
             control,
             metrics: Metrics::new("test", "istio"),
             leads,
             engine: None,
+            world,
         }
+    }
+
+    /// Starts an engine and lets it initialize the Canary.
+    pub(crate) async fn initialize(mut self) -> Self {
+        self.start_engine("first");
+        self.until_phase(Phase::Initialized).await;
+        self
     }
 
     /// From now on nobody here may lead, as with a kubeconfig without `--lead`.
     pub(crate) fn only_read(&mut self) {
         self.crash_engine();
         self.leads = false;
-        self.registry = registry(&self.fleet, false);
-        self.control = Control::new(self.registry.clone(), Settings::default(), direct());
+        self.registry = registry(&self.world, false);
+        self.control = Control::new(
+            self.registry.clone(),
+            self.world.settings(),
+            self.world.transport(),
+        );
     }
 
     /// Starts an engine under this identity, with a line of its own.
     pub(crate) fn start_engine(&mut self, identity: &str) {
         let line = Line::default();
-        let cluster = |member| {
-            Cluster::new(ClusterSpec {
-                client: line.client(member),
-                ..spec(member, self.leads)
-            })
-        };
-        let clusters: Vec<_> = self.fleet.members().iter().map(cluster).collect();
+        let client = line.client(self.world.client());
+        let cluster = Cluster::new(self.world.spec(client, self.leads));
         let settings = Settings {
             identity: identity.to_owned(),
-            ..Settings::default()
+            ..self.world.settings()
         };
-        let engine = Engine::start(&clusters, settings, self.metrics.clone(), direct());
+        let transport = self.world.transport();
+        let engine = Engine::start(&[cluster], settings, self.metrics.clone(), transport);
         self.engine = Some((engine, line));
     }
 
     /// Ends the engine as SIGKILL does: nothing is handed over, the Lease neither.
     pub(crate) fn crash_engine(&mut self) {
         if let Some((engine, line)) = self.engine.take() {
-            line.0.store(true, Ordering::SeqCst);
+            line.cut();
             drop(engine);
         }
     }
 
-    pub(crate) fn key() -> Key {
-        Key {
-            cluster: "prod-kr".to_owned(),
-            namespace: NAMESPACE.to_owned(),
-            name: NAME.to_owned(),
-        }
-    }
-
-    pub(crate) fn member(&self) -> &Member {
-        self.fleet.member("prod-kr").unwrap()
+    /// The line of the engine that runs.
+    pub(crate) fn line(&self) -> &Line {
+        let (_, line) = self.engine.as_ref().expect("an engine must run");
+        line
     }
 
     pub(crate) fn now(&self) -> Moment {
-        self.member().clock.now()
-    }
-
-    pub(crate) fn counts(&self) -> Counts {
-        self.fleet.counters("prod-kr")
+        self.world.clock().now()
     }
 
     pub(crate) fn object(&self, kind: &Kind, name: &str) -> Option<Object> {
-        self.member().server.store().get(kind, NAMESPACE, name)
+        self.world.get(kind, name)
     }
 
     pub(crate) fn canary(&self) -> Object {
@@ -185,16 +176,12 @@ impl Rig {
     }
 
     /// Changes an object as kubectl would.
-    pub(crate) fn edit(&self, kind: &Kind, name: &str, change: impl FnOnce(&mut Value)) {
-        let store = self.member().server.store();
-        store
-            .modify(kind, NAMESPACE, name, "kubectl-edit", change)
-            .unwrap()
-            .unwrap();
+    pub(crate) fn edit(&self, kind: &Kind, name: &str, change: impl Fn(&mut Value)) {
+        self.world.modify(kind, name, "kubectl-edit", change);
     }
 
     /// Changes the Canary's spec as kubectl would.
-    pub(crate) fn edit_spec(&self, change: impl FnOnce(&mut Value)) {
+    pub(crate) fn edit_spec(&self, change: impl Fn(&mut Value)) {
         self.edit(&CANARY, NAME, |c| change(&mut c["spec"]));
     }
 
@@ -210,7 +197,7 @@ impl Rig {
 
     /// The pods of one copy, by the prefix that its name gives them.
     pub(crate) fn pods_of(&self, copy: &str) -> Vec<Object> {
-        let pods = self.member().server.store().list(&POD, Some(NAMESPACE));
+        let pods = self.world.list(&POD);
         let of_copy = |pod: &Object| {
             let of_primary = pod.name().starts_with("mcp-server-primary-");
             pod.name().starts_with(copy) && of_primary == copy.ends_with("-primary")
@@ -220,7 +207,7 @@ impl Rig {
 
     /// Messages of the Canary's events, with their type, oldest first.
     pub(crate) fn events(&self) -> Vec<(String, String)> {
-        let mut events = self.member().server.store().list(&EVENT, Some(NAMESPACE));
+        let mut events = self.world.list(&EVENT);
         events.retain(|e| e.str_at("/regarding/kind") == Some("Canary"));
         events.sort_by_key(|e| e.str_at("/eventTime").unwrap_or_default().to_owned());
         let text = |e: &Object, at: &str| e.str_at(at).unwrap_or_default().to_owned();
@@ -252,6 +239,11 @@ impl Rig {
         });
     }
 
+    /// The Canary, as tools name it.
+    pub(crate) fn rollout(&self) -> Key {
+        key(self.world.namespace())
+    }
+
     pub(crate) async fn start(&self, tag: &str) -> Acted {
         self.start_with(tag, |_| {}).await.unwrap()
     }
@@ -262,38 +254,35 @@ impl Rig {
         change: impl FnOnce(&mut Start),
     ) -> Result<Acted, ControlError> {
         let mut start = Start {
-            key: Self::key(),
+            key: self.rollout(),
             image: image(tag),
             container: None,
             expect_revision: None,
             by: Some("test".to_owned()),
         };
         change(&mut start);
-        self.control.start(&start).await
-    }
-
-    /// Writes that have come in, those of Leases aside.
-    pub(crate) fn writes(&self) -> u64 {
-        let faults = self.member().server.faults();
-        let leases = |verb: &str| faults.count(verb, "leases");
-        faults.writes() - leases("create") - leases("update") - leases("patch")
+        let acted = self.control.start(&start).await;
+        self.world.acted().await;
+        acted
     }
 
     pub(crate) async fn wish(&self, verb: Verb, skip: bool) -> Acted {
         let wish = Wish {
-            key: Self::key(),
+            key: self.rollout(),
             verb,
             skip,
             reason: Some("because".to_owned()),
             by: Some("test".to_owned()),
             patience: Duration::from_secs(30),
         };
-        self.control.wish(&wish).await.unwrap()
+        let acted = self.control.wish(&wish).await.unwrap();
+        self.world.acted().await;
+        acted
     }
 
     pub(crate) async fn view(&self) -> RolloutView {
         self.control
-            .view(&Self::key())
+            .view(&self.rollout())
             .await
             .unwrap()
             .as_ref()
@@ -302,12 +291,11 @@ impl Rig {
 
     /// Waits until the Canary is as `wanted` says; every status on the way, as (phase, weight), without repeats.
     pub(crate) async fn until(&self, wanted: impl Fn(&Value) -> bool) -> Vec<(String, i64)> {
-        let store = self.member().server.store();
-        let mut changes = store.subscribe();
+        let mut watch = self.world.watch();
         let mut seen: Vec<(String, i64)> = Vec::new();
         let limit = self.now().plus(3 * 3_600_000);
         loop {
-            let canary = self.canary();
+            let canary = watch.status().await;
             let at = (
                 canary
                     .str_at("/status/phase")
@@ -326,7 +314,6 @@ impl Rig {
                 self.now() < limit,
                 "not reached within three virtual hours; seen: {seen:?}; {canary:#}"
             );
-            changes.changed().await.unwrap();
         }
     }
 
@@ -335,39 +322,23 @@ impl Rig {
             .await
     }
 
+    /// As [`Rig::until_phase`], and the shares of the requests on the way where there are any.
+    pub(crate) async fn until_phase_with_shares(
+        &self,
+        phase: Phase,
+    ) -> (Vec<(String, i64)>, Option<Vec<Share>>) {
+        tokio::join!(self.until_phase(phase), W::shares(self, phase))
+    }
+
     /// Waits until the stored objects are as `wanted` says.
     pub(crate) async fn until_stored(&self, what: &str, wanted: impl Fn(&Self) -> bool) {
-        let mut changes = self.member().server.store().subscribe();
+        let mut watch = self.world.watch();
         let limit = self.now().plus(3 * 3_600_000);
         while !wanted(self) {
             assert!(self.now() < limit, "not within three virtual hours: {what}");
-            changes.changed().await.unwrap();
+            watch.change().await;
         }
-    }
-
-    /// Until `wanted`: each weight of the canary on the way, and its share of the requests from the moment the route had taken effect.
-    pub(crate) async fn shares(&self, wanted: impl Fn(&Value) -> bool) -> Vec<Share> {
-        let weight = || self.canary().int_at("/status/canaryWeight").unwrap_or(0);
-        let mut shares = Vec::new();
-        loop {
-            let at = weight();
-            let leaves =
-                |c: &Value| wanted(c) || c.int_at("/status/canaryWeight").unwrap_or(0) != at;
-            let passing = tokio::time::timeout(IN_EFFECT, self.until(leaves)).await;
-            if passing.is_err() {
-                let from = self.counts();
-                self.until(leaves).await;
-                let counts = self.counts().since(&from);
-                shares.push(Share {
-                    weight: at,
-                    percent: counts.share(NAME),
-                    requests: counts.total,
-                });
-            }
-            if wanted(&self.canary()) {
-                return shares;
-            }
-        }
+        self.world.acted().await;
     }
 
     /// No pause is ever copied to the primary's autoscaler.
@@ -386,18 +357,18 @@ impl Rig {
     /// The end of every run: the idle shape, this image on the primary, and not one request lost since the cluster's first, also some
     /// time after the end.
     pub(crate) async fn assert_ended(&self, phase: Phase, primary: &str) {
-        self.pass(120).await;
+        self.pass(W::AFTERMATH).await;
         assert_eq!(self.canary().str_at("/status/phase"), Some(phase.name()));
         self.assert_idle();
         assert_eq!(self.image_of("mcp-server-primary"), image(primary));
-        let counts = self.counts();
-        assert_eq!(counts.no_endpoint_503, 0, "{counts:?}");
-        assert!(counts.total > 2_000, "{counts:?}");
+        self.world.assert_requests_lost_at_most(0);
     }
 
     /// Lets the cluster's clock go on.
     pub(crate) async fn pass(&self, seconds: u64) {
-        tokio::time::sleep(Duration::from_secs(seconds)).await;
+        let ms = i64::try_from(seconds * 1_000).unwrap();
+        self.world.clock().sleep(ms).await;
+        self.world.acted().await;
     }
 
     /// The image that a Deployment runs.
@@ -449,29 +420,19 @@ pub(crate) fn image(tag: &str) -> String {
     format!("registry.example/mcp-server:{tag}")
 }
 
-impl Line {
-    fn client(&self, member: &Member) -> kube::Client {
-        let (server, cut) = (member.server.clone(), self.0.clone());
-        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-            let (client, cut) = (server.client(), cut.load(Ordering::SeqCst));
-            async move {
-                if cut {
-                    return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into());
-                }
-                // A request goes on when its caller has given up or died.
-                let sent = tokio::spawn(async move { client.send(request).await });
-                sent.await?.map_err(tower::BoxError::from)
-            }
-        });
-        kube::Client::new(service, "default")
+fn key(namespace: &str) -> Key {
+    Key {
+        cluster: "prod-kr".to_owned(),
+        namespace: namespace.to_owned(),
+        name: NAME.to_owned(),
     }
 }
 
-fn registry(fleet: &Fleet, leads: bool) -> Registry {
-    let entries = fleet.members().iter().map(|m| Entry::of(spec(m, leads)));
-    Registry::of(entries.collect())
+fn registry(world: &impl World, leads: bool) -> Registry {
+    Registry::of(vec![Entry::of(world.spec(world.client(), leads))])
 }
 
+/// What an embedded cluster is made of.
 pub(crate) fn spec(member: &Member, leads: bool) -> ClusterSpec {
     ClusterSpec {
         name: member.name.clone(),

@@ -1,0 +1,294 @@
+//! Every request of two whole rollouts, as a table: what an engine costs an API server.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use canary_mcp::{
+    cluster::{Cluster, ClusterSpec, embedded::fleet::Member},
+    decide::{facts::Moment, state::Phase},
+    engine::{Engine, Settings},
+    outbound::http::{self as outbound, Transport},
+};
+
+use crate::support::{Rig, spec};
+
+/// What an engine has sent, each request with its moment, as `verb resource` or `verb resource/subresource`.
+type Log = Arc<Mutex<Vec<(Moment, String)>>>;
+
+fn listened_to(member: &Member, log: &Log) -> Cluster {
+    let (client, clock, log) = (member.server.client(), member.clock.clone(), log.clone());
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let sent = (clock.now(), named(request.method(), request.uri()));
+        log.lock().unwrap().push(sent);
+        let client = client.clone();
+        async move {
+            let answer = client.send(request).await;
+            // The paused clock goes on when nobody has anything to do: whoever reacts to a write has done so when its answer arrives.
+            // Otherwise it would be by chance who scales the canary, KEDA or the engine.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            answer.map_err(tower::BoxError::from)
+        }
+    });
+    Cluster::new(ClusterSpec {
+        client: kube::Client::new(service, "default"),
+        ..spec(member, true)
+    })
+}
+
+fn named(method: &http::Method, uri: &http::Uri) -> String {
+    let mut words = uri.path().split('/').skip(1).peekable();
+    // /api/v1 or /apis/GROUP/VERSION
+    let skipped = if words.next() == Some("apis") { 2 } else { 1 };
+    let mut words: Vec<&str> = words.skip(skipped).collect();
+    if let ["namespaces", _, _, ..] = words.as_slice() {
+        words.drain(..2);
+    }
+    let watches = uri.query().is_some_and(|q| q.contains("watch=true"));
+    let verb = match (method.as_str(), words.len()) {
+        ("GET", _) if watches => "watch",
+        ("GET", 1) => "list",
+        ("GET", _) => "get",
+        ("POST", _) => "create",
+        ("PUT", _) => "update",
+        ("PATCH", _) => "patch",
+        ("DELETE", _) => "delete",
+        (other, _) => other,
+    };
+    match words.as_slice() {
+        [plural, _, subresource, ..] => format!("{verb} {plural}/{subresource}"),
+        [plural, ..] => format!("{verb} {plural}"),
+        [] => format!("{verb} /"),
+    }
+}
+
+/// An engine that leads an initialized cluster, listened to.
+struct Listened {
+    rig: Rig,
+    log: Log,
+    _engine: Engine,
+}
+
+impl Listened {
+    async fn start() -> Self {
+        let rig = Rig::without_engine(true);
+        let log = Log::default();
+        let settings = Settings {
+            identity: "listened-to".to_owned(),
+            ..Settings::default()
+        };
+        let direct = Transport::Direct(outbound::client(false).unwrap());
+        let cluster = listened_to(rig.member(), &log);
+        let engine = Engine::start(&[cluster], settings, rig.metrics.clone(), direct);
+        rig.until_phase(Phase::Initialized).await;
+        rig.pass(120).await;
+        Self {
+            rig,
+            log,
+            _engine: engine,
+        }
+    }
+
+    /// Requests from a new image to one minute after the end of its run.
+    async fn rollout(&self, tag: &str, end: Phase) -> Requests {
+        self.log.lock().unwrap().clear();
+        let from = self.rig.now();
+        self.rig.set_image(tag);
+        self.rig.until_phase(end).await;
+        self.rig.pass(60).await;
+        self.heard(from)
+    }
+
+    fn heard(&self, from: Moment) -> Requests {
+        let mut heard = Requests::default();
+        for (at, request) in self.log.lock().unwrap().iter() {
+            let standing = request.ends_with(" leases")
+                || STANDING.iter().any(|s| request == &format!("watch {s}"));
+            let counts = if standing {
+                &mut heard.standing
+            } else {
+                heard.rows.entry(at.since(from) / 1_000).or_default()
+            };
+            *counts.entry(request.clone()).or_default() += 1;
+        }
+        heard
+    }
+}
+
+/// What an engine watches in a cluster that it leads, at rest too. Such a watch is asked for anew after 290 seconds.
+const STANDING: [&str; 8] = [
+    "canaries",
+    "controllerrevisions",
+    "deployments",
+    "destinationrules",
+    "metrictemplates",
+    "scaledobjects",
+    "services",
+    "virtualservices",
+];
+
+type Counts = BTreeMap<String, u64>;
+
+#[derive(Default)]
+struct Requests {
+    /// By whole seconds after the beginning.
+    rows: BTreeMap<i64, Counts>,
+    /// What goes on whether there is a run or not: the Lease and [`STANDING`].
+    standing: Counts,
+}
+
+impl Requests {
+    /// `renewed`: writes of the Lease. `watched`: how often each of [`STANDING`] and the Lease was watched anew.
+    fn assert(&self, rows: &[(i64, &[&str])], renewed: u64, watched: u64) {
+        let said = |counts: &Counts| -> Vec<String> {
+            let each = counts.iter().map(|(request, n)| match n {
+                1 => request.clone(),
+                n => format!("{request} x{n}"),
+            });
+            each.collect()
+        };
+        let heard = self.rows.iter().map(|(at, counts)| (*at, said(counts)));
+        let wanted = rows
+            .iter()
+            .map(|(at, all)| (*at, all.iter().map(|r| (*r).to_owned()).collect()));
+        assert_eq!(heard.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
+        let all = STANDING.iter().chain(&["leases"]);
+        let all = all.map(|s| (format!("watch {s}"), watched));
+        let lease = ("update leases".to_owned(), renewed);
+        assert_eq!(self.standing, all.chain([lease]).collect());
+    }
+}
+
+/// The new image is seen and pinned, and KEDA is let scale it up; the pods of a run are watched while it runs.
+const BEGIN: (i64, &[&str]) = (
+    0,
+    &[
+        "create controllerrevisions",
+        "create events",
+        "list pods",
+        "list replicasets",
+        "patch scaledobjects",
+        "update canaries/status",
+        "watch pods",
+        "watch replicasets",
+    ],
+);
+/// It is ready and gets its first 5 %.
+const FIRST: (i64, &[&str]) = (
+    5,
+    &[
+        "create events x2",
+        "patch virtualservices",
+        "update canaries/status",
+    ],
+);
+/// Both checks and the canary's share; more of the traffic.
+const STEP: &[&str] = &[
+    "create events",
+    "get services/proxy x3",
+    "patch virtualservices",
+    "update canaries/status",
+];
+
+#[tokio::test(start_paused = true)]
+async fn the_requests_of_a_good_rollout() {
+    let heard = Listened::start().await;
+    let heard = heard.rollout("1.1.0", Phase::Succeeded).await;
+    heard.assert(
+        &[
+            BEGIN,
+            FIRST,
+            (65, STEP),
+            (125, STEP),
+            (185, STEP),
+            (245, STEP),
+            // After 290 seconds a watch is asked for anew.
+            (290, &["watch pods", "watch replicasets"]),
+            (305, STEP),
+            // The last analysis; the primary gets the template.
+            (
+                365,
+                &[
+                    "create events",
+                    "get services/proxy x3",
+                    "patch deployments",
+                    "update canaries/status",
+                ],
+            ),
+            // The primary is ready: the traffic goes back, and when that is seen is written down.
+            (
+                375,
+                &[
+                    "create events",
+                    "patch virtualservices",
+                    "update canaries/status x2",
+                ],
+            ),
+            // It has settled: the canary goes.
+            (
+                385,
+                &[
+                    "create events",
+                    "patch scaledobjects",
+                    "update canaries/status",
+                ],
+            ),
+        ],
+        89,
+        2,
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_requests_of_a_bad_rollout() {
+    let heard = Listened::start().await;
+    let heard = heard.rollout("1.2.0-errors", Phase::Failed).await;
+    // A failed check moves nothing.
+    let failed: &[&str] = &[
+        "create events",
+        "get services/proxy x3",
+        "update canaries/status",
+    ];
+    heard.assert(
+        &[
+            BEGIN,
+            FIRST,
+            (65, failed),
+            (125, failed),
+            // The third: the traffic goes back, and when that is seen is written down.
+            (
+                185,
+                &[
+                    "create events",
+                    "get services/proxy x3",
+                    "patch events",
+                    "patch virtualservices",
+                    "update canaries/status x2",
+                ],
+            ),
+            // It has settled: the canary goes.
+            (
+                195,
+                &[
+                    "create events",
+                    "patch scaledobjects",
+                    "update canaries/status",
+                ],
+            ),
+        ],
+        51,
+        1,
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_canary_costs_no_request() {
+    let heard = Listened::start().await;
+    heard.log.lock().unwrap().clear();
+    let from = heard.rig.now();
+    heard.rig.pass(600).await;
+    // The Lease each five seconds.
+    heard.heard(from).assert(&[], 120, 2);
+}
