@@ -14,6 +14,7 @@ mod genuine;
 mod http;
 mod interventions;
 mod layers;
+mod load_tester;
 mod metrics_endpoint;
 mod outcomes;
 mod processes;
