@@ -2,6 +2,7 @@
 
 use canary_mcp::{
     api::objects::{ObjectExt, SERVICE, VIRTUAL_SERVICE},
+    cluster::embedded::traffic::Source,
     decide::state::Phase,
 };
 use serde_json::{Value, json};
@@ -9,6 +10,18 @@ use serde_json::{Value, json};
 use crate::support::{Rig, image, sequence};
 
 const DIRECT: &str = "mcp-server-direct";
+
+/// A cluster with so many requests a second to the Canary's Service, and to one beside it as soon as that is there.
+fn with_direct(apex: u32, direct: u32) -> Rig {
+    Rig::with_fleet(|options| {
+        let source = |service: &str, per_second| Source {
+            namespace: "ai-platform".to_owned(),
+            service: service.to_owned(),
+            per_second,
+        };
+        options.traffic = vec![source("mcp-server", apex), source(DIRECT, direct)];
+    })
+}
 
 fn create(rig: &Rig, kind: &canary_mcp::api::objects::Kind, object: Value) {
     let store = rig.member().server.store();
@@ -63,7 +76,7 @@ async fn assert_held(rig: &Rig, weight: i64, cause: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn a_second_service_on_the_canarys_pods_holds_the_step_until_it_is_gone() {
-    let mut rig = Rig::with_traffic(true, &[("mcp-server", 20), (DIRECT, 10)]);
+    let mut rig = with_direct(20, 10);
     rig.start_engine("first");
     rig.until_phase(Phase::Initialized).await;
     rig.start("1.1.0").await;
@@ -145,7 +158,7 @@ async fn a_second_virtual_service_holds_the_step_until_it_is_gone() {
 /// Nobody takes the cause away: the run ends at the progress deadline, with the reason.
 #[tokio::test(start_paused = true)]
 async fn a_step_that_is_held_ends_at_the_progress_deadline() {
-    let mut rig = Rig::with_traffic(true, &[("mcp-server", 20), (DIRECT, 10)]);
+    let mut rig = with_direct(20, 10);
     create(
         &rig,
         &SERVICE,
@@ -183,7 +196,7 @@ async fn few_requests_hold_nothing() {
         (1, Phase::Succeeded, None),
         (0, Phase::Failed, Some("failed checks threshold reached 3")),
     ] {
-        let mut rig = Rig::with_traffic(true, &[("mcp-server", 0), (DIRECT, direct)]);
+        let mut rig = with_direct(0, direct);
         create(
             &rig,
             &SERVICE,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::{
+    fields::shape::Shape,
     kinds::{Custom, Scale, Served, storage_key},
     state::State,
     status::Cause,
@@ -177,6 +178,7 @@ fn versions_of(definition: &Value) -> Vec<Served> {
             generation: true,
             custom: Some(Arc::new(Custom {
                 schema: version["schema"]["openAPIV3Schema"].clone(),
+                shape: Shape::of_schema(&version["schema"]["openAPIV3Schema"]),
                 columns: version.array_at("/additionalPrinterColumns").to_vec(),
             })),
         })

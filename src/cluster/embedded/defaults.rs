@@ -12,7 +12,12 @@ pub(super) fn fill(served: &Served, object: &mut Value) {
         return;
     }
     match served.kind.as_str() {
-        "Pod" => pod_spec(&mut object["spec"]),
+        "Pod" => {
+            pod_spec(&mut object["spec"]);
+            for list in ["containers", "initContainers"] {
+                items(&mut object["spec"], list).for_each(requests_from_limits);
+            }
+        }
         "Deployment" => {
             let spec = &mut object["spec"];
             set(spec, "replicas", json!(1));
@@ -209,7 +214,10 @@ fn fill_container(container: &mut Value) {
             set(&mut probe["httpGet"], "scheme", json!("HTTP"));
         }
     }
-    // Requests follow the limits where they are not given.
+}
+
+/// Requests follow the limits where they are not given: of a pod, not of a template.
+fn requests_from_limits(container: &mut Value) {
     let limits: Map<String, Value> = container["resources"]["limits"]
         .as_object()
         .cloned()
@@ -237,10 +245,13 @@ fn service(spec: &mut Value) {
     }
     set(spec, "type", json!("ClusterIP"));
     set(spec, "sessionAffinity", json!("None"));
+    if spec["sessionAffinity"] == "ClientIP" {
+        // Three hours.
+        let timeout = &mut spec["sessionAffinityConfig"]["clientIP"];
+        set(timeout, "timeoutSeconds", json!(10_800));
+    }
     if spec["type"] != "ExternalName" {
         set(spec, "internalTrafficPolicy", json!("Cluster"));
-        set(spec, "ipFamilies", json!(["IPv4"]));
-        set(spec, "ipFamilyPolicy", json!("SingleStack"));
     }
     if matches!(spec["type"].as_str(), Some("LoadBalancer" | "NodePort")) {
         set(spec, "externalTrafficPolicy", json!("Cluster"));
@@ -328,7 +339,6 @@ mod tests {
         assert_eq!(
             service,
             json!({"spec": {"type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster",
-                "ipFamilies": ["IPv4"], "ipFamilyPolicy": "SingleStack",
                 "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}]}})
         );
         let secret = filled("", "secrets", json!({"stringData": {"a": "hello"}}));

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::store::ResourceKey;
+use super::{fields::shape::Shape, store::ResourceKey};
 use crate::api::objects::Kind;
 
 /// One version of one resource, as served.
@@ -41,6 +41,8 @@ pub(super) struct Scale {
 pub(super) struct Custom {
     /// `openAPIV3Schema` of this version.
     pub(super) schema: Value,
+    /// What it says of who owns what.
+    pub(super) shape: Arc<Shape>,
     /// `additionalPrinterColumns` of this version.
     pub(super) columns: Vec<Value>,
 }

@@ -3,18 +3,21 @@
 //! [`store::Store`] is the state and its rules, synchronous; [`server::ApiServer`] is the HTTP of it, behind a real
 //! `kube::Client` in process and behind a listener for kubectl alike.
 
+mod addresses;
 mod columns;
 mod crd;
 mod defaults;
 mod discovery;
 mod events;
 pub mod faults;
+mod fields;
 mod gc;
 mod kinds;
 mod list;
-mod managed;
 mod metadata;
+mod ownership;
 mod patch;
+mod patching;
 mod present;
 mod rest;
 mod route;

@@ -14,6 +14,8 @@ pub(super) enum Format {
     Json,
     Merge,
     Strategic,
+    /// Server-side apply.
+    Apply,
 }
 
 impl Format {
@@ -27,18 +29,13 @@ impl Format {
             }
             "application/strategic-merge-patch+json" => Err(Status::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: \
-                 application/json-patch+json, application/merge-patch+json",
+                 application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             )),
-            "application/apply-patch+yaml" | "application/apply-patch+cbor" => {
-                Err(Status::unsupported_media_type(
-                    "server-side apply is not offered by the embedded cluster yet; use client-side apply: \
-                     kubectl apply without --server-side",
-                ))
-            }
+            "application/apply-patch+yaml" if !served.is_core_event() => Ok(Self::Apply),
             _ => Err(Status::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: \
                  application/json-patch+json, application/merge-patch+json, \
-                 application/strategic-merge-patch+json",
+                 application/strategic-merge-patch+json, application/apply-patch+yaml",
             )),
         }
     }
@@ -61,6 +58,7 @@ impl Format {
                 Ok(patched)
             }
             Self::Strategic => strategic::apply(&served.kind, current, body),
+            Self::Apply => Err(Status::method_not_allowed()),
         }
     }
 }
@@ -73,6 +71,7 @@ fn json_patch(body: &Value, current: &Value) -> Result<Value, Status> {
         if is_test_of_nothing(&operation, &patched) {
             continue;
         }
+        let operation = add_for_replace(operation, &patched);
         let path = operation.path().to_string();
         json_patch::patch(&mut patched, std::slice::from_ref(&operation))
             .map_err(|error| rejected(&path, &error.kind.to_string(), &operation))?;
@@ -93,6 +92,31 @@ fn is_test_of_nothing(operation: &json_patch::PatchOperation, document: &Value) 
         && document
             .pointer(parent.as_str())
             .is_some_and(Value::is_object)
+}
+
+/// `replace` of a key that an object does not have adds it: the library of the API server is so lenient.
+fn add_for_replace(
+    operation: json_patch::PatchOperation,
+    document: &Value,
+) -> json_patch::PatchOperation {
+    let json_patch::PatchOperation::Replace(replace) = operation else {
+        return operation;
+    };
+    let missing = document.pointer(replace.path.as_str()).is_none();
+    let parent = replace.path.split_back().map(|(parent, _)| parent);
+    let in_object = parent.is_some_and(|parent| {
+        document
+            .pointer(parent.as_str())
+            .is_some_and(Value::is_object)
+    });
+    if missing && in_object {
+        json_patch::PatchOperation::Add(json_patch::AddOperation {
+            path: replace.path,
+            value: replace.value,
+        })
+    } else {
+        json_patch::PatchOperation::Replace(replace)
+    }
 }
 
 fn rejected(path: &str, why: &str, operation: &json_patch::PatchOperation) -> Status {
@@ -167,6 +191,11 @@ mod tests {
             json_patch(&patch, &object).unwrap(),
             json!({"data": {"b/c": "2"}})
         );
+        let lenient = json!([{"op": "replace", "path": "/data/z", "value": "1"}]);
+        assert_eq!(
+            json_patch(&lenient, &object).unwrap(),
+            json!({"data": {"a": "1", "z": "1"}})
+        );
         let failing = json!([{"op": "test", "path": "/data/a", "value": "2"}]);
         let status = json_patch(&failing, &object).unwrap_err();
         assert_eq!((status.code, status.reason), (422, "Invalid"));
@@ -176,7 +205,7 @@ mod tests {
         );
         for patch in [
             json!([{"op": "remove", "path": "/data/z"}]),
-            json!([{"op": "replace", "path": "/data/z", "value": 1}]),
+            json!([{"op": "replace", "path": "/none/z", "value": 1}]),
             json!([{"op": "add", "path": "/none/z", "value": 1}]),
         ] {
             assert_eq!(
@@ -202,15 +231,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_offered_says_what_to_do() {
-        let status = Format::of(&served(), "application/apply-patch+yaml").unwrap_err();
-        assert_eq!(status.code, 415);
-        assert!(
-            status.message.contains("client-side apply"),
-            "{}",
-            status.message
-        );
+    fn formats_go_by_the_media_type() {
         assert_eq!(Format::of(&served(), "text/plain").unwrap_err().code, 415);
+        assert_eq!(
+            Format::of(&served(), "application/apply-patch+cbor")
+                .unwrap_err()
+                .code,
+            415
+        );
+        assert_eq!(
+            Format::of(&served(), "application/apply-patch+yaml"),
+            Ok(Format::Apply)
+        );
         assert_eq!(
             Format::of(&served(), "application/merge-patch+json; charset=utf-8"),
             Ok(Format::Merge)

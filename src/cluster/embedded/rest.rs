@@ -9,17 +9,15 @@ use serde_json::{Value, json};
 use super::{
     events,
     gc::{DeleteOptions, Deleted, Propagation},
-    kinds::{EVENTS, Scale, Served},
+    kinds::{EVENTS, Served},
     list::{self, shown},
-    patch::Format,
     present::{Form, Presenter},
     route::{Query, Target},
-    scale,
     selector::Filter,
     status::{Cause, Status},
     store::Store,
     watch::Watch,
-    write::Writer,
+    write::{Way, Writer},
 };
 use crate::api::objects::{Object, ObjectExt};
 
@@ -115,8 +113,8 @@ pub(super) fn answer(store: &Store, verb: Verb, call: &Call) -> Result<Reply, St
         (Verb::Get, "status") if it.served.status => (200, it.get()?),
         (Verb::Update, "") => (200, it.update(None)?),
         (Verb::Update, "status") if it.served.status => (200, it.update(Some("status"))?),
-        (Verb::Patch, "") => (200, it.patch(None)?),
-        (Verb::Patch, "status") if it.served.status => (200, it.patch(Some("status"))?),
+        (Verb::Patch, "") => it.patch(None)?,
+        (Verb::Patch, "status") if it.served.status => it.patch(Some("status"))?,
         (Verb::Get | Verb::Update | Verb::Patch | Verb::Delete | Verb::Proxy, sub) => {
             return Err(no_subresource(sub));
         }
@@ -150,11 +148,12 @@ fn no_subresource(name: &str) -> Status {
     }
 }
 
-struct Answering<'a> {
-    store: &'a Store,
-    call: &'a Call,
-    served: Arc<Served>,
-    stored: Arc<Served>,
+/// One request, and what it is about.
+pub(super) struct Answering<'a> {
+    pub(super) store: &'a Store,
+    pub(super) call: &'a Call,
+    pub(super) served: Arc<Served>,
+    pub(super) stored: Arc<Served>,
 }
 
 impl Answering<'_> {
@@ -194,7 +193,7 @@ impl Answering<'_> {
             .map(|watch| Reply::Watch(Box::new(watch)))
     }
 
-    fn get(&self) -> Result<Object, Status> {
+    pub(super) fn get(&self) -> Result<Object, Status> {
         let Target {
             namespace, name, ..
         } = &self.call.target;
@@ -219,24 +218,11 @@ impl Answering<'_> {
     fn update(&self, subresource: Option<&'static str>) -> Result<Object, Status> {
         let wanted = self.incoming(self.body()?);
         let mut writer = self.writer(subresource)?;
-        writer.replace = true;
+        writer.way = Way::Replace;
         self.change(&writer, |_| Ok(wanted))
     }
 
-    fn patch(&self, subresource: Option<&'static str>) -> Result<Object, Status> {
-        let format = Format::of(&self.served, &self.call.content_type)?;
-        let patch = self.parsed()?;
-        let writer = self.writer(subresource)?;
-        self.change(&writer, |current| {
-            if self.served.is_core_event() {
-                let patched = format.apply(&self.served, &patch, &events::to_core(current))?;
-                return Ok(events::from_core(&patched));
-            }
-            format.apply(&self.served, &patch, current)
-        })
-    }
-
-    fn change(
+    pub(super) fn change(
         &self,
         writer: &Writer,
         f: impl FnOnce(&Value) -> Result<Value, Status>,
@@ -246,49 +232,6 @@ impl Answering<'_> {
         } = &self.call.target;
         self.store
             .update_as(&self.stored, namespace, name, writer, f)
-    }
-
-    fn scale(&self, verb: Verb) -> Result<Reply, Status> {
-        let Some(scale) = &self.served.scale else {
-            return Err(Status::unknown_resource());
-        };
-        let object = match verb {
-            Verb::Get => self.get()?,
-            Verb::Update => {
-                let wanted = self.body()?;
-                self.write_scale(scale, |_| Ok(wanted))?
-            }
-            Verb::Patch => {
-                let format = Format::of(&self.served, &self.call.content_type)?;
-                let patch = self.parsed()?;
-                self.write_scale(scale, |current| {
-                    let before = scale::read(scale, current);
-                    format.apply(&self.served, &patch, &before)
-                })?
-            }
-            Verb::List
-            | Verb::Watch
-            | Verb::Create
-            | Verb::Delete
-            | Verb::DeleteCollection
-            | Verb::Proxy => return Err(Status::method_not_allowed()),
-        };
-        Ok(Reply::Json(
-            200,
-            scale::read(scale, &shown(&self.served, &object)),
-        ))
-    }
-
-    fn write_scale(
-        &self,
-        scale: &Scale,
-        f: impl FnOnce(&Value) -> Result<Value, Status>,
-    ) -> Result<Object, Status> {
-        let writer = self.writer(Some("scale"))?;
-        self.change(&writer, |current| {
-            let wanted = f(current)?;
-            scale::write(&self.served, scale, current, &wanted)
-        })
     }
 
     fn delete(&self) -> Result<Reply, Status> {
@@ -376,7 +319,7 @@ impl Answering<'_> {
     }
 
     /// The body of a POST or PUT.
-    fn body(&self) -> Result<Value, Status> {
+    pub(super) fn body(&self) -> Result<Value, Status> {
         let kind = self.call.content_type.split(';').next().unwrap_or_default();
         match kind.trim() {
             "" | "application/json" => self.parsed(),
@@ -394,19 +337,19 @@ impl Answering<'_> {
         }
     }
 
-    fn parsed(&self) -> Result<Value, Status> {
+    pub(super) fn parsed(&self) -> Result<Value, Status> {
         // serde_saphyr reads JSON too, but its errors speak of YAML.
         serde_json::from_slice(&self.call.body)
             .map_err(|error| Status::bad_request(format!("the body is not valid JSON: {error}")))
     }
 
-    fn writer(&self, subresource: Option<&'static str>) -> Result<Writer, Status> {
+    pub(super) fn writer(&self, subresource: Option<&'static str>) -> Result<Writer, Status> {
         Ok(Writer {
             manager: self.call.manager.clone(),
             subresource,
             dry_run: dry_run(self.call.query.get("dryRun"))?,
             strict: self.call.query.get("fieldValidation") == "Strict",
-            replace: false,
+            way: Way::default(),
         })
     }
 

@@ -165,6 +165,37 @@ impl Status {
         )
     }
 
+    /// Others own, with other values, what was applied; one cause for each field.
+    pub(super) fn apply_conflict(message: String, causes: Vec<Cause>) -> Self {
+        let mut status = Self::new(409, "Conflict", message);
+        status.details = Some(Box::new(Details {
+            causes,
+            ..Details::default()
+        }));
+        status
+    }
+
+    /// Options of a request that make no sense; one cause.
+    pub(super) fn invalid_options(kind: &str, cause: Cause) -> Self {
+        let message = format!(
+            "{kind}.meta.k8s.io \"\" is invalid: {}: {}",
+            cause.field, cause.message
+        );
+        let mut status = Self::new(422, "Invalid", message);
+        status.details = Some(Box::new(Details {
+            group: "meta.k8s.io".to_owned(),
+            kind: kind.to_owned(),
+            causes: vec![cause],
+            ..Details::default()
+        }));
+        status
+    }
+
+    /// What Kubernetes answers with where an error has no code of its own.
+    pub(super) fn internal(message: impl Into<String>) -> Self {
+        Self::new(500, "", message)
+    }
+
     /// A precondition does not hold.
     pub(super) fn conflict(served: &Served, name: &str, why: &str) -> Self {
         Self::new(
@@ -260,9 +291,11 @@ impl Status {
             "metadata": {},
             "status": "Failure",
             "message": self.message,
-            "reason": self.reason,
             "code": self.code,
         });
+        if !self.reason.is_empty() {
+            body["reason"] = json!(self.reason);
+        }
         if let Some(details) = &self.details {
             let mut out = json!({});
             for (key, value) in [

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::{
     crd, gc,
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     api::objects::{Kind, NAMESPACE, Object, ObjectExt},
     cluster::clock::{Clock, rfc3339},
+    decide::facts::Moment,
 };
 
 /// How many changes are remembered for watchers that resume; one that is further behind has to list again. Some minutes of
@@ -65,6 +67,10 @@ pub struct Change {
     pub object: Object,
     /// The object before the change; none when it is new.
     pub previous: Option<Object>,
+    /// Field manager of the writer that it came with; empty for a deletion and what follows from one.
+    pub manager: Arc<str>,
+    /// When, by the cluster's clock.
+    pub at: Moment,
 }
 
 /// The objects of one cluster. Cheap to clone; all clones share the state.
@@ -87,7 +93,13 @@ impl Store {
     /// An empty cluster: the namespaces that every cluster has, and nothing else.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        let state = State::new(HISTORY);
+        Self::seeded(clock, Uuid::new_v4())
+    }
+
+    /// As [`Store::new`], with uids and made-up names that follow from the seed: the same requests leave the same objects.
+    #[must_use]
+    pub fn seeded(clock: Clock, seed: Uuid) -> Self {
+        let state = State::new(HISTORY, seed);
         let store = Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
@@ -288,15 +300,27 @@ impl Store {
         writer: &Writer,
     ) -> Result<Object, Status> {
         let now = self.shared.clock.now();
-        let mut state = self.lock();
-        let object = write::create(&mut state, served, ns, object, writer, &rfc3339(now))?;
+        self.create_in(&mut self.lock(), served, ns, object, writer, now)
+    }
+
+    fn create_in(
+        &self,
+        state: &mut State,
+        served: &Served,
+        ns: &str,
+        object: Value,
+        writer: &Writer,
+        now: Moment,
+    ) -> Result<Object, Status> {
+        state.author = (Arc::from(writer.manager.as_str()), now);
+        let object = write::create(state, served, ns, object, writer, &rfc3339(now))?;
         if writer.dry_run {
             return Ok(Arc::new(object));
         }
         let created = state.put(served, ChangeKind::Added, object);
-        self.follow_up(&mut state, served, &created);
-        gc::after_create(&mut state, served, &created, now);
-        self.publish(&state);
+        self.follow_up(state, served, &created);
+        gc::after_create(state, served, &created, now);
+        self.publish(state);
         Ok(created)
     }
 
@@ -311,8 +335,24 @@ impl Store {
         f: impl FnOnce(&Value) -> Result<Value, Status>,
     ) -> Result<Object, Status> {
         let now = self.shared.clock.now();
+        self.update_in(&mut self.lock(), served, ns, name, writer, now, f)
+    }
+
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "those of update_as, and what a lock guards"
+    )]
+    fn update_in(
+        &self,
+        state: &mut State,
+        served: &Served,
+        ns: &str,
+        name: &str,
+        writer: &Writer,
+        now: Moment,
+        f: impl FnOnce(&Value) -> Result<Value, Status>,
+    ) -> Result<Object, Status> {
         let ns = scope(served, ns);
-        let mut state = self.lock();
         let old = state
             .object(&served.key(), ns, name)
             .cloned()
@@ -324,16 +364,44 @@ impl Store {
         if writer.dry_run {
             return Ok(Arc::new(object));
         }
+        state.author = (Arc::from(writer.manager.as_str()), now);
         let last_finalizer_gone = object.str_at("/metadata/deletionTimestamp").is_some()
             && object.array_at("/metadata/finalizers").is_empty()
             && !old.array_at("/metadata/finalizers").is_empty();
         let written = state.put(served, ChangeKind::Modified, object);
-        self.follow_up(&mut state, served, &written);
+        self.follow_up(state, served, &written);
         if last_finalizer_gone {
-            gc::finish(&mut state, served, &written, now);
+            gc::finish(state, served, &written, now);
         }
-        self.publish(&state);
+        self.publish(state);
         Ok(written)
+    }
+
+    /// Changes the object to what `f` makes of it at this moment, or creates what `f` makes of nothing. Answers in the storage
+    /// form, and whether the object is new.
+    pub(super) fn apply_as(
+        &self,
+        served: &Served,
+        ns: &str,
+        name: &str,
+        writer: &Writer,
+        f: impl FnOnce(Option<&Value>, &str) -> Result<Value, Status>,
+    ) -> Result<(bool, Object), Status> {
+        let now = self.shared.clock.now();
+        let moment = rfc3339(now);
+        let mut state = self.lock();
+        if state
+            .object(&served.key(), scope(served, ns), name)
+            .is_some()
+        {
+            let f = |current: &Value| f(Some(current), &moment);
+            let object = self.update_in(&mut state, served, ns, name, writer, now, f)?;
+            Ok((false, object))
+        } else {
+            let object = f(None, &moment)?;
+            let object = self.create_in(&mut state, served, ns, object, writer, now)?;
+            Ok((true, object))
+        }
     }
 
     /// Deletes; the object as it was left when it is only marked, else its last state.
@@ -346,6 +414,7 @@ impl Store {
     ) -> Result<gc::Deleted, Status> {
         let now = self.shared.clock.now();
         let mut state = self.lock();
+        state.author = (Arc::from(""), now);
         let deleted = gc::delete(&mut state, served, scope(served, ns), name, options, now)?;
         self.publish(&state);
         Ok(deleted)

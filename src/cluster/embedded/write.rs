@@ -4,9 +4,10 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
+    addresses::{allocate_ip, keep_ip},
     defaults,
     kinds::Served,
-    managed::{self, Author},
+    ownership::{same_entries, set_entries, updated},
     schema,
     state::State,
     status::{Cause, Status},
@@ -26,8 +27,19 @@ pub(super) struct Writer {
     pub(super) dry_run: bool,
     /// Unknown fields are an error, not just dropped.
     pub(super) strict: bool,
-    /// A PUT: the resourceVersion is required where the kind wants one.
-    pub(super) replace: bool,
+    pub(super) way: Way,
+}
+
+/// How the object that is wanted came about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By a POST or a patch.
+    #[default]
+    Change,
+    /// By a PUT: the resourceVersion is required where the kind wants one.
+    Replace,
+    /// By an applied configuration: the object has its managed fields already.
+    Apply,
 }
 
 impl Writer {
@@ -54,7 +66,7 @@ pub(super) fn create(
     now: &str,
 ) -> Result<Value, Status> {
     identify(served, ns, &mut object)?;
-    name_it(served, &mut object)?;
+    name_it(state, served, &mut object)?;
     let name = object.name().to_owned();
     if served.namespaced {
         check_namespace(state, served, object.namespace(), &name)?;
@@ -70,7 +82,12 @@ pub(super) fn create(
             None => remove(&mut object, "status"),
         }
     }
+    let given = metadata(&mut object).remove("managedFields");
     shape(served, &mut object, writer)?;
+    let entries = match &given {
+        Some(Value::Array(entries)) if writer.way == Way::Apply => entries.clone(),
+        given => updated(served, None, &object, given.as_ref(), writer, now),
+    };
     if served.is("", "Service") {
         allocate_ip(state, &mut object);
     }
@@ -84,11 +101,10 @@ pub(super) fn create(
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "generation",
-        "managedFields",
     ] {
         meta.remove(key);
     }
-    meta.insert("uid".to_owned(), json!(Uuid::new_v4().to_string()));
+    meta.insert("uid".to_owned(), json!(state.new_uid().to_string()));
     meta.insert("creationTimestamp".to_owned(), json!(now));
     if served.generation {
         meta.insert("generation".to_owned(), json!(1));
@@ -99,8 +115,7 @@ pub(super) fn create(
     {
         return Err(Status::already_exists(served, &name));
     }
-    let entries = attribute(served, &[], None, &object, writer, now);
-    set_managed(&mut object, entries);
+    set_entries(&mut object, entries);
     Ok(object)
 }
 
@@ -121,8 +136,9 @@ pub(super) fn update(
         )));
     }
     check_preconditions(served, old, &wanted, writer)?;
+    let given = wanted["metadata"].get("managedFields").cloned();
     let mut new = if writer.subresource == Some("status") {
-        status_write(old, wanted)
+        status_write(served, old, wanted)
     } else {
         if served.status {
             keep(old, &mut wanted, "status");
@@ -135,21 +151,27 @@ pub(super) fn update(
         keep_ip(old, &mut new);
     }
     shape(served, &mut new, writer)?;
+    let entries = match &given {
+        Some(Value::Array(entries)) if writer.way == Way::Apply => entries.clone(),
+        given => updated(served, Some(old), &new, given.as_ref(), writer, now),
+    };
     new["apiVersion"] = old["apiVersion"].clone();
     if *old == new {
-        return Ok(None);
+        // A moment is no change.
+        set_entries(&mut new, entries);
+        return Ok((!same_entries(old, &new)).then_some(new));
     }
     let causes = new_mistakes(served, old, &new);
     if !causes.is_empty() {
         return Err(Status::invalid(served, name, causes));
     }
     if let Some(generation) = old.generation() {
-        let next = generation + i64::from(is_new_generation(served, old, &new));
+        let new_state =
+            writer.subresource != Some("status") && is_new_generation(served, old, &new);
+        let next = generation + i64::from(new_state);
         new["metadata"]["generation"] = json!(next);
     }
-    let entries = old.array_at("/metadata/managedFields");
-    let entries = attribute(served, entries, Some(old), &new, writer, now);
-    set_managed(&mut new, entries);
+    set_entries(&mut new, entries);
     Ok(Some(new))
 }
 
@@ -206,51 +228,6 @@ fn new_mistakes(served: &Served, old: &Value, new: &Value) -> Vec<Cause> {
     causes
 }
 
-/// The next free address of 10.96.0.0/16, for a Service that has none and wants one.
-fn allocate_ip(state: &mut State, service: &mut Value) {
-    let spec = &mut service["spec"];
-    if spec["type"] == "ExternalName" || !spec.is_object() {
-        return;
-    }
-    if spec.str_at("/clusterIP").is_none_or(str::is_empty) {
-        let [high, low] = state.next_ip.to_be_bytes();
-        state.next_ip = state.next_ip.wrapping_add(1).max(1);
-        spec["clusterIP"] = json!(format!("10.96.{high}.{low}"));
-    }
-    spec["clusterIPs"] = json!([spec["clusterIP"]]);
-}
-
-/// A writer that does not know the address keeps it.
-fn keep_ip(old: &Value, new: &mut Value) {
-    if new["spec"]["type"] == "ExternalName" || !new["spec"].is_object() {
-        return;
-    }
-    for key in ["clusterIP", "clusterIPs"] {
-        if new["spec"][key].is_null() || new["spec"][key] == "" {
-            keep(&old["spec"], &mut new["spec"], key);
-        }
-    }
-}
-
-/// The managed fields after this write.
-fn attribute(
-    served: &Served,
-    entries: &[Value],
-    old: Option<&Value>,
-    new: &Value,
-    writer: &Writer,
-    now: &str,
-) -> Vec<Value> {
-    let author = Author {
-        manager: &writer.manager,
-        api_version: &served.api_version(),
-        subresource: writer.subresource,
-        time: now,
-        custom: served.custom.is_some(),
-    };
-    managed::after_update(entries, old, new, &author)
-}
-
 /// `apiVersion`, `kind` and namespace: filled in where absent, refused where they contradict the URL.
 fn identify(served: &Served, ns: &str, object: &mut Value) -> Result<(), Status> {
     if !object.is_object() {
@@ -278,9 +255,9 @@ fn identify(served: &Served, ns: &str, object: &mut Value) -> Result<(), Status>
     }
     let given = meta.get("namespace").and_then(Value::as_str).unwrap_or("");
     if !given.is_empty() && given != ns {
-        return Err(Status::bad_request(format!(
-            "the namespace of the provided object does not match the namespace sent on the request ({given}, {ns})"
-        )));
+        return Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ));
     }
     if ns.is_empty() {
         return Err(Status::bad_request(format!(
@@ -293,7 +270,7 @@ fn identify(served: &Served, ns: &str, object: &mut Value) -> Result<(), Status>
 }
 
 /// Makes up a name where only `generateName` is given.
-fn name_it(served: &Served, object: &mut Value) -> Result<(), Status> {
+fn name_it(state: &mut State, served: &Served, object: &mut Value) -> Result<(), Status> {
     if !object.name().is_empty() {
         return Ok(());
     }
@@ -306,15 +283,14 @@ fn name_it(served: &Served, object: &mut Value) -> Result<(), Status> {
     };
     // 253 is the longest name; the suffix is kept whole.
     let prefix: String = prefix.chars().take(248).collect();
-    object["metadata"]["name"] = json!(format!("{prefix}{}", suffix()));
+    object["metadata"]["name"] = json!(format!("{prefix}{}", suffix(state.new_uid())));
     Ok(())
 }
 
 /// Five characters that make no words, as Kubernetes appends them.
-fn suffix() -> String {
+fn suffix(from: Uuid) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    Uuid::new_v4()
-        .as_bytes()
+    from.as_bytes()
         .iter()
         .take(5)
         .filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()))
@@ -362,7 +338,7 @@ fn check_preconditions(
     if version.is_empty() {
         let wants_one = served.custom.is_some()
             || matches!(served.kind.as_str(), "Lease" | "CustomResourceDefinition");
-        if writer.replace && wants_one {
+        if writer.way == Way::Replace && wants_one {
             let cause = Cause {
                 reason: "FieldValueInvalid",
                 message: "Invalid value: 0x0: must be specified for an update".to_owned(),
@@ -379,14 +355,39 @@ fn check_preconditions(
     }
 }
 
-/// What a write of the status subresource leaves: the old object with the new status.
-fn status_write(old: &Value, mut wanted: Value) -> Value {
+/// What a write of the status subresource leaves: the old object with the new status, and of a built-in kind with the new
+/// metadata but for what [`status_keeps`] names.
+fn status_write(served: &Served, old: &Value, mut wanted: Value) -> Value {
     let mut new = old.clone();
     match wanted.get_mut("status").map(Value::take) {
         Some(status) => new["status"] = status,
         None => remove(&mut new, "status"),
     }
+    let kept = status_keeps(served);
+    if !kept.contains(&"metadata") {
+        new["metadata"] = wanted["metadata"].take();
+        for path in kept {
+            if let Some(key) = path.strip_prefix("metadata.") {
+                keep(&old["metadata"], &mut new["metadata"], key);
+            }
+        }
+    }
     new
+}
+
+/// What a write of the status does not touch (the `GetResetFields` of Kubernetes' strategies).
+pub(super) fn status_keeps(served: &Served) -> &'static [&'static str] {
+    match served.kind.as_str() {
+        _ if served.custom.is_some() => &["metadata", "spec"],
+        "CustomResourceDefinition" => &["metadata", "spec"],
+        "Deployment" => &["spec", "metadata.labels"],
+        "Pod" => &[
+            "spec",
+            "metadata.deletionTimestamp",
+            "metadata.ownerReferences",
+        ],
+        _ => &["spec"],
+    }
 }
 
 /// The metadata that no writer changes.
@@ -398,7 +399,6 @@ fn restore_metadata(old: &Value, new: &mut Value) {
         "deletionTimestamp",
         "deletionGracePeriodSeconds",
         "generation",
-        "generateName",
         "resourceVersion",
         "managedFields",
         "selfLink",
@@ -471,7 +471,7 @@ pub(super) fn metadata(object: &mut Value) -> &mut Map<String, Value> {
         .expect("metadata must be the object that was just put there")
 }
 
-fn keep(old: &Value, new: &mut Value, key: &str) {
+pub(super) fn keep(old: &Value, new: &mut Value, key: &str) {
     match old.get(key) {
         Some(value) => new[key] = value.clone(),
         None => remove(new, key),
@@ -481,14 +481,5 @@ fn keep(old: &Value, new: &mut Value, key: &str) {
 fn remove(object: &mut Value, key: &str) {
     if let Some(map) = object.as_object_mut() {
         map.remove(key);
-    }
-}
-
-fn set_managed(object: &mut Value, entries: Vec<Value>) {
-    let meta = metadata(object);
-    if entries.is_empty() {
-        meta.remove("managedFields");
-    } else {
-        meta.insert("managedFields".to_owned(), Value::Array(entries));
     }
 }

@@ -15,7 +15,7 @@ use canary_mcp::{
         embedded::{
             fleet::{Fleet, FleetOptions, Member},
             store::Store,
-            traffic::{Counts, Source},
+            traffic::Counts,
         },
     },
     decide::state::Phase,
@@ -45,16 +45,10 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    /// With so many requests a second to each of these Services.
-    pub(super) fn start(sources: &[(&str, u32)]) -> Self {
+    pub(super) fn start(change: impl FnOnce(&mut FleetOptions)) -> Self {
         let mut options = FleetOptions::new(EPOCH, 1.0, crd::crds());
-        let source = |(service, per_second): &(&str, u32)| Source {
-            namespace: NAMESPACE.to_owned(),
-            service: (*service).to_owned(),
-            per_second: *per_second,
-        };
-        options.traffic = sources.iter().map(source).collect();
         options.clusters.retain(|(name, _)| name == "prod-kr");
+        change(&mut options);
         Self {
             fleet: Fleet::start(options).unwrap(),
             sabotage: Mutex::default(),
