@@ -62,7 +62,7 @@ fn told(seed: u64, rollouts: u64) -> Told {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let rig = Rig::of(true, |options| {
+        let rig = Rig::with_fleet(|options| {
             options.seed = uuid::Uuid::from_u128(u128::from(seed));
             options.traffic.iter_mut().for_each(|t| t.per_second = 5);
         });
