@@ -86,6 +86,13 @@ impl ControlPlane {
         Client::try_from(self.access.config.clone()).unwrap()
     }
 
+    /// A client that shows each answer as it came, also those for which the usual one asks again (429, 503, 504).
+    pub(crate) fn plain_client(&self) -> Client {
+        let mut config = self.access.config.clone();
+        config.default_retry = false;
+        Client::try_from(config).unwrap()
+    }
+
     /// For kubectl and other programs.
     pub(crate) fn kubeconfig(&self) -> &Path {
         &self.access.kubeconfig
@@ -120,16 +127,19 @@ impl ControlPlane {
 
     /// Installs our custom resources and those of the mesh and the scaler, and waits until they are served. Once for a control plane.
     pub(crate) async fn install_crds(&self) {
-        let install = || async {
-            for definition in definitions() {
-                namespace::install(self, &definition).await;
-            }
-            let client = self.client();
-            for definition in definitions() {
-                namespace::established(&client, &definition).await;
-            }
-        };
+        let install = || async { self.install(&definitions()).await };
         self.custom_resources.get_or_init(install).await;
+    }
+
+    /// Installs custom resource definitions, and waits until they are served.
+    pub(crate) async fn install(&self, definitions: &[Value]) {
+        for definition in definitions {
+            namespace::install(self, definition).await;
+        }
+        let client = self.client();
+        for definition in definitions {
+            namespace::established(&client, definition).await;
+        }
     }
 
     /// In a cluster of others: what kubectl does at the end of this process.

@@ -17,6 +17,7 @@ mod metrics_endpoint;
 mod outcomes;
 mod processes;
 mod prometheus;
+mod protocol;
 mod quiet;
 mod rollouts;
 mod schemas;
