@@ -27,6 +27,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 pub(crate) struct Scenario {
     name: &'static str,
     needs: Vec<Feature>,
+    owners: bool,
     steps: Vec<Step>,
 }
 
@@ -36,8 +37,15 @@ impl Scenario {
         Self {
             name,
             needs: Vec::new(),
+            owners: false,
             steps: steps.into_iter().collect(),
         }
+    }
+
+    /// Who owns which field is compared too.
+    pub(crate) fn with_owners(mut self) -> Self {
+        self.owners = true;
+        self
     }
 
     /// What an old API server may lack.
@@ -204,7 +212,7 @@ pub(crate) async fn check(scenario: Scenario) {
     let mut differences = Vec::new();
     for (at, step) in scenario.steps.iter().enumerate() {
         let (our, their) = (ours.run(step).await, theirs.run(step).await);
-        for difference in difference(scenario.name, &our, &their) {
+        for difference in difference(scenario.name, scenario.owners, &our, &their) {
             differences.push(format!(
                 "  {}. {} {}\n     {difference}",
                 at + 1,
