@@ -38,7 +38,6 @@ fn service(spec: Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "a"}, "spec": spec})
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "literals read better")]
 fn with_containers(containers: Value) -> Value {
     let mut deployment = deployment("a");
     deployment["spec"]["template"]["spec"]["containers"] = containers;

@@ -156,7 +156,9 @@ impl Names {
                                 ["operation", "manager", "subresource"]
                                     .map(|key| entry[key].to_string())
                             });
-                            entries.iter_mut().for_each(|entry| self.rename(entry));
+                            for entry in entries.iter_mut() {
+                                self.rename(entry);
+                            }
                         }
                         ("resourceVersion", Value::String(version)) if !version.is_empty() => {
                             *child = json!(self.version(version, of_object));
