@@ -359,6 +359,11 @@ impl Turn<'_> {
             .then_some(Effect::Weights(want))
     }
 
+    /// `want` gives the canary more than the stored route does.
+    fn raises(&self, want: Weights) -> bool {
+        want.canary() > self.seen.weights.unwrap_or(Weights::PRIMARY).canary()
+    }
+
     /// `want`, unless its copy has no endpoint while the other has one.
     fn safe(&self, want: Weights) -> Weights {
         match (self.primary_has_endpoints(), self.canary_has_endpoints()) {

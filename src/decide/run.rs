@@ -59,20 +59,28 @@ impl Turn<'_> {
         if let Some(act) = self.ends_early() {
             return Step::Act(act);
         }
+        let due = self.state.next_check_at.unwrap_or(self.seen.now);
+        let ready = self.canary_ready() && self.primary_ready();
+        let recorded = Weights::to_canary(self.state.weight);
+        // A leader may have moved the traffic because of this very check, back to the primary or on to the next weight, and died before
+        // it could record that. So the check goes before a repair, which would give traffic to a canary that has failed, or move it to
+        // and fro.
+        let most = canary::next(self.plan, self.state.weight).unwrap_or(self.state.weight);
+        let planned = self.seen.weights.unwrap_or(Weights::PRIMARY).canary() <= most;
+        let check_first = ready && self.seen.now >= due && planned;
         let mut act = self.rest();
         act.effects = self.upkeep();
-        act.effects
-            .extend(self.route(Weights::to_canary(self.state.weight)));
+        if !check_first {
+            act.effects.extend(self.route(recorded));
+        }
         if !act.effects.is_empty() {
             return Step::Act(act);
         }
-        let ready = self.canary_ready() && self.primary_ready();
         let gate_gone = self.state.stage == Stage::Gated && !self.plan.gate_promotion;
         // Flagger: `skipAnalysis` that is set during a run promotes at the next tick.
         if (gate_gone && self.may_promote()) || (ready && self.skip().is_some()) {
             return Step::Act(self.copy());
         }
-        let due = self.state.next_check_at.unwrap_or(self.seen.now);
         if self.seen.now < due {
             return Step::Act(act.until(due));
         }
@@ -145,6 +153,9 @@ impl Turn<'_> {
     }
 
     fn passed(&self) -> Act {
+        if self.raises(Weights::to_canary(self.state.weight)) {
+            return self.hold();
+        }
         if let Some(next) = canary::next(self.plan, self.state.weight) {
             return self.advance(next);
         }
@@ -181,14 +192,19 @@ impl Turn<'_> {
         let mut act = if failed >= self.plan.threshold {
             self.threshold_reached(failed)
         } else {
-            let due = self.seen.now.plus(self.plan.interval);
-            let mut act = self.rest().until(due);
-            act.next.next_check_at = Some(due);
-            act.effects
-                .extend(self.route(Weights::to_canary(self.state.weight)));
-            act
+            self.hold()
         };
         act.next.failed_checks = failed;
+        act
+    }
+
+    /// The recorded weight for another interval.
+    fn hold(&self) -> Act {
+        let due = self.seen.now.plus(self.plan.interval);
+        let mut act = self.rest().until(due);
+        act.next.next_check_at = Some(due);
+        act.effects
+            .extend(self.route(Weights::to_canary(self.state.weight)));
         act
     }
 

@@ -13,6 +13,7 @@ mod fixtures;
 mod forecast;
 mod invariants;
 mod liveness;
+mod repeated;
 mod requests;
 mod rules;
 mod verdicts;

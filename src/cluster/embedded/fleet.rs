@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 use futures::FutureExt as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use super::{
     controllers::Controllers,
@@ -78,6 +79,8 @@ pub struct FleetOptions {
     pub clusters: Vec<(String, BTreeMap<String, String>)>,
     /// The requests in each cluster.
     pub traffic: Vec<Source>,
+    /// Where uids and made-up names come from: fleets of one seed that get the same requests become the same.
+    pub seed: Uuid,
 }
 
 impl FleetOptions {
@@ -103,6 +106,7 @@ impl FleetOptions {
                 service: "mcp-server".to_owned(),
                 per_second: 20,
             }],
+            seed: Uuid::new_v4(),
         }
     }
 }
@@ -201,6 +205,7 @@ impl Fleet {
             crds,
             clusters,
             traffic,
+            seed,
         } = options;
         let manifests = manifests(!crds.is_empty())?;
         let mut fleet = Self {
@@ -210,7 +215,7 @@ impl Fleet {
         };
         for (name, labels) in clusters {
             let clock = Clock::fast(epoch, speed);
-            let store = Store::new(clock.clone());
+            let store = Store::seeded(clock.clone(), Uuid::new_v5(&seed, name.as_bytes()));
             for crd in &crds {
                 apply(&store, &name, "flagger.app", &CRD, crd.clone())?;
             }

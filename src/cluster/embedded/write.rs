@@ -66,7 +66,7 @@ pub(super) fn create(
     now: &str,
 ) -> Result<Value, Status> {
     identify(served, ns, &mut object)?;
-    name_it(served, &mut object)?;
+    name_it(state, served, &mut object)?;
     let name = object.name().to_owned();
     if served.namespaced {
         check_namespace(state, served, object.namespace(), &name)?;
@@ -105,7 +105,7 @@ pub(super) fn create(
         return Err(Status::invalid(served, &name, causes));
     }
     let meta = metadata(&mut object);
-    meta.insert("uid".to_owned(), json!(Uuid::new_v4().to_string()));
+    meta.insert("uid".to_owned(), json!(state.new_uid().to_string()));
     meta.insert("creationTimestamp".to_owned(), json!(now));
     if served.generation {
         meta.insert("generation".to_owned(), json!(1));
@@ -271,7 +271,7 @@ fn identify(served: &Served, ns: &str, object: &mut Value) -> Result<(), Status>
 }
 
 /// Makes up a name where only `generateName` is given.
-fn name_it(served: &Served, object: &mut Value) -> Result<(), Status> {
+fn name_it(state: &mut State, served: &Served, object: &mut Value) -> Result<(), Status> {
     if !object.name().is_empty() {
         return Ok(());
     }
@@ -284,15 +284,14 @@ fn name_it(served: &Served, object: &mut Value) -> Result<(), Status> {
     };
     // 253 is the longest name; the suffix is kept whole.
     let prefix: String = prefix.chars().take(248).collect();
-    object["metadata"]["name"] = json!(format!("{prefix}{}", suffix()));
+    object["metadata"]["name"] = json!(format!("{prefix}{}", suffix(state.new_uid())));
     Ok(())
 }
 
 /// Five characters that make no words, as Kubernetes appends them.
-fn suffix() -> String {
+fn suffix(from: Uuid) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    Uuid::new_v4()
-        .as_bytes()
+    from.as_bytes()
         .iter()
         .take(5)
         .filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()))

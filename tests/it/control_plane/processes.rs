@@ -312,7 +312,10 @@ async fn configuration(kubeconfig: &Path) -> Result<Config, String> {
         Kubeconfig::read_from(kubeconfig).map_err(|e| format!("cannot read {shown}: {e}"))?;
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(file, &options).await;
-    config.map_err(|e| format!("cannot use {shown}: {e}"))
+    let mut config = config.map_err(|e| format!("cannot use {shown}: {e}"))?;
+    // As in production: a fenced write must not be sent again later than it was checked.
+    config.default_retry = false;
+    Ok(config)
 }
 
 fn client(config: &Config) -> Result<Client, String> {

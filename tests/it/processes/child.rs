@@ -110,6 +110,16 @@ impl Process {
         })
     }
 
+    /// Waits until its log has a text.
+    pub(crate) async fn logged(&self, text: &str) {
+        let limit = std::time::Instant::now() + PATIENCE;
+        while !std::fs::read_to_string(&self.log).unwrap().contains(text) {
+            let late = std::time::Instant::now() > limit;
+            assert!(!late, "the process must log {text:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Ends it at once, as SIGKILL does.
     pub(crate) fn kill(&mut self) {
         // An error says that it has ended by itself, which its test sees by what is missing.

@@ -3,6 +3,7 @@
 
 pub(crate) mod child;
 mod command_line;
+mod flaggers_crd;
 mod kills;
 mod kubernetes;
 mod read_only;

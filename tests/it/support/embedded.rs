@@ -45,9 +45,10 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    pub(super) fn start() -> Self {
+    pub(super) fn start(change: impl FnOnce(&mut FleetOptions)) -> Self {
         let mut options = FleetOptions::new(EPOCH, 1.0, crd::crds());
         options.clusters.retain(|(name, _)| name == "prod-kr");
+        change(&mut options);
         Self {
             fleet: Fleet::start(options).unwrap(),
             sabotage: Mutex::default(),
