@@ -23,8 +23,8 @@ pub(super) fn of(served: &Served) -> Vec<Column> {
     match served.kind.as_str() {
         "Deployment" => vec![
             text("Ready", ready_of_replicas),
-            number("Up-to-date", |o, _| count(o, "/status/updatedReplicas")),
-            number("Available", |o, _| count(o, "/status/availableReplicas")),
+            text("Up-to-date", |o, _| count(o, "/status/updatedReplicas")),
+            text("Available", |o, _| count(o, "/status/availableReplicas")),
             old(),
             wide("Containers", |o, _| containers(o, "name")),
             wide("Images", |o, _| containers(o, "image")),
@@ -108,13 +108,10 @@ fn other(served: &Served) -> Vec<Column> {
                 or_none(o, "/status/nodeInfo/kubeletVersion")
             }),
         ],
-        "ConfigMap" => vec![
-            number("Data", |o, _| keys(o, &["data", "binaryData"])),
-            old(),
-        ],
+        "ConfigMap" => vec![text("Data", |o, _| keys(o, &["data", "binaryData"])), old()],
         "Secret" => vec![
             text("Type", |o, _| or_none(o, "/type")),
-            number("Data", |o, _| keys(o, &["data"])),
+            text("Data", |o, _| keys(o, &["data"])),
             old(),
         ],
         "Lease" => vec![

@@ -51,21 +51,25 @@ pub(super) fn answer(store: &Store, route: &Route, accept: &str) -> Response<Bod
         Route::Groups => json_answer(200, &groups.list()),
         Route::Group(group) => match groups.one(group) {
             Some(group) => json_answer(200, &group),
-            None => status_answer(&Status::unknown_resource()),
+            None => no_page(),
         },
         Route::GroupVersion(group, version) => match groups.resources(group, version) {
             Some(list) => json_answer(200, &list),
-            None => status_answer(&Status::unknown_resource()),
+            None if groups.is_builtin(group) => status_answer(&Status::unknown_resource()),
+            None => no_page(),
         },
         Route::OpenApi => json_answer(200, &groups.openapi(store)),
         Route::OpenApiOf(group, version) => match groups.version(group, version) {
             Some(rows) => json_answer(200, &openapi_of(rows)),
             None => status_answer(&Status::unknown_resource()),
         },
-        Route::Resource(_) | Route::Unknown => {
-            typed_answer(404, TEXT, Bytes::from_static(b"404 page not found\n"))
-        }
+        Route::Resource(_) | Route::Unknown => no_page(),
     }
+}
+
+/// What a path answers that no part of the API server knows.
+pub(super) fn no_page() -> Response<Body> {
+    typed_answer(404, TEXT, Bytes::from_static(b"404 page not found\n"))
 }
 
 fn aggregated_answer(body: &Value) -> Response<Body> {
@@ -102,6 +106,11 @@ impl<'a> Groups<'a> {
                 .push(row);
         }
         Self(groups)
+    }
+
+    fn is_builtin(&self, group: &str) -> bool {
+        let rows = self.0.get(group).into_iter().flat_map(BTreeMap::values);
+        rows.flatten().any(|row| row.custom.is_none())
     }
 
     fn version(&self, group: &str, version: &str) -> Option<&[&'a Served]> {

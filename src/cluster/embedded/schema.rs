@@ -134,7 +134,7 @@ fn check(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
 
 fn wanted_type(schema: &Value) -> &str {
     if flag(schema, "x-kubernetes-int-or-string") {
-        "integer or string"
+        "integer,string"
     } else {
         schema["type"].as_str().unwrap_or_default()
     }
@@ -145,7 +145,7 @@ fn has_type(schema: &Value, value: &Value) -> bool {
         || value.as_u64().is_some()
         || value.as_f64().is_some_and(|n| n.fract() == 0.0);
     match wanted_type(schema) {
-        "integer or string" => value.is_string() || whole,
+        "integer,string" => value.is_string() || whole,
         "object" => value.is_object(),
         "array" => value.is_array(),
         "string" => value.is_string(),
@@ -245,7 +245,7 @@ fn bounds(
     if let Some(most) = bound(most).filter(|most| is > *most) {
         causes.push(Cause {
             reason: "FieldValueTooMany",
-            message: format!("Too many: {is}: must have at most {most} {what}"),
+            message: format!("Too many: {is}: must have at most {most} items"),
             field: path.to_owned(),
         });
     }
@@ -453,7 +453,7 @@ mod tests {
             (
                 json!({"target": {}, "port": true}),
                 vec![
-                    r#"spec.port: Invalid value: "boolean": spec.port in body must be of type integer or string: "boolean""#,
+                    r#"spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean""#,
                 ],
             ),
         ] {

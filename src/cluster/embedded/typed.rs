@@ -70,8 +70,8 @@ fn retain(value: &mut Value, known: &Value, path: &str, unknown: &mut Vec<String
                     retain(child, known, &path, unknown);
                     true
                 }
-                // A null says nothing; this one is what Go writes into each pod template.
-                None if child.is_null() => name == "creationTimestamp",
+                // A null says nothing.
+                None if child.is_null() => false,
                 None => {
                     unknown.push(path);
                     false

@@ -5,11 +5,9 @@ use crate::control_plane::Feature;
 
 const SERVICES: &str = "/api/v1/namespaces/{ns}/services";
 
-/// With owners: they are the matter here.
+/// Before 1.22 a status had no owner of its own.
 fn scenario(name: &'static str, steps: impl IntoIterator<Item = Step>) -> Scenario {
-    Scenario::new(name, steps)
-        .with_owners()
-        .needs(Feature::ManagedFieldsSubresource)
+    Scenario::new(name, steps).needs(Feature::ManagedFieldsSubresource)
 }
 
 /// `manager` applies `body`, whose name is in it.

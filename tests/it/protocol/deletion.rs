@@ -75,8 +75,12 @@ async fn preconditions_of_a_deletion() {
             ),
             delete(&format!("{MAPS}/a?propagationPolicy=x")),
             delete(&path).json(&json!({"propagationPolicy": "Orphan", "orphanDependents": true})),
-            delete(&path).json(&json!({"kind": "Nonsense", "apiVersion": "v1"})),
-            delete(&path).text("application/json", "{"),
+            delete(&path)
+                .json(&json!({"kind": "Nonsense", "apiVersion": "v1"}))
+                .apart("words of Go's decoder"),
+            delete(&path)
+                .text("application/json", "{")
+                .apart("words of Go's decoder"),
             delete(&path).json(&json!({"kind": "DeleteOptions", "apiVersion": "v1",
                 "preconditions": {"uid": "{uid}", "resourceVersion": "{second}"}})),
             get(&path),
@@ -116,6 +120,7 @@ async fn what_is_owned_goes_first() {
                 {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "{owner}", "blockOwnerDeletion": true}]}})),
             delete(&at(MAPS, "owner")).json(&json!({"propagationPolicy": "Foreground"})),
             get(&at(MAPS, "owner")),
+            get(&at(MAPS, "held")).until_there("/metadata/deletionTimestamp"),
             patch("merge", &at(MAPS, "held"), &json!({"metadata": {"finalizers": null}})),
             get(&at(MAPS, "held")).until(404),
             get(&at(MAPS, "owner")).until(404),
@@ -160,11 +165,11 @@ async fn collections() {
             post(LEASES, &lease("a", &json!({"app": "x"}))),
             post(LEASES, &lease("b", &json!({"app": "x"}))),
             post(LEASES, &lease("c", &json!({}))),
-            post(LEASES, &json!({"metadata": {"name": "d", "finalizers": ["x.y/z"], "labels": {"app": "x"}}})),
+            post(LEASES, &json!({"metadata": {"name": "d", "finalizers": ["x.y/z"], "labels": {"app": "x"}}, "spec": {"holderIdentity": "h"}})),
             delete(&format!("{LEASES}?labelSelector=app=x&dryRun=All")),
             delete(&format!("{LEASES}?labelSelector=app=x")),
             get(LEASES),
-            delete(&format!("{LEASES}?labelSelector=a+in+x")),
+            delete(&format!("{LEASES}?labelSelector=a+in+x")).apart("words of the selector's parser"),
             patch("merge", &at(LEASES, "d"), &json!({"metadata": {"finalizers": null}})),
             post(WIDGETS, &widget("a", &json!({"size": 1}))),
             delete(WIDGETS),
@@ -228,11 +233,11 @@ async fn a_definition_goes_with_its_objects() {
     check(Scenario::new(
         "a definition goes with its objects",
         [
-            post(definitions, &definition),
+            post(definitions, &definition).apart("definitions go at once"),
             get(things).until(200),
             post(things, &json!({"apiVersion": "{ns}.example/v1", "kind": "Thing", "metadata": {"name": "a"}, "any": 1})).until(201),
             get(&format!("{definitions}/things.{{ns}}.example")),
-            delete(&format!("{definitions}/things.{{ns}}.example")),
+            delete(&format!("{definitions}/things.{{ns}}.example")).apart("definitions go at once"),
             get(&format!("{definitions}/things.{{ns}}.example")).until(404),
             get(things).until(404),
         ],

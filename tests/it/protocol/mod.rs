@@ -18,6 +18,7 @@ mod subresources;
 mod watches;
 mod writes;
 
+use crate::control_plane::Feature;
 use frame::{Scenario, Step, call, check, delete, get, more, patch, post, put};
 use serde_json::{Value, json};
 
