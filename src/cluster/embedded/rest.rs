@@ -376,7 +376,11 @@ impl Answering<'_> {
 
     fn scale(&self, verb: Verb) -> Result<Reply, Status> {
         let Some(scale) = &self.served.scale else {
-            return Err(Status::unknown_resource());
+            return Err(no_subresource(
+                &self.served,
+                &self.call.target.name,
+                "scale",
+            ));
         };
         let object = match verb {
             Verb::Get => self.get()?,
@@ -552,13 +556,23 @@ impl Answering<'_> {
     }
 
     fn writer(&self, subresource: Option<&'static str>) -> Result<Writer, Status> {
+        let validation = self.call.query.get("fieldValidation");
+        if !matches!(validation, "" | "Ignore" | "Strict" | "Warn") {
+            let allowed = ["", "Ignore", "Strict", "Warn"].map(Value::from);
+            let cause = Cause::unsupported("fieldValidation", &json!(validation), &allowed);
+            return Err(Status::invalid_options(self.options_kind(), cause));
+        }
         Ok(Writer {
             manager: self.call.manager.clone(),
             subresource,
             dry_run: dry_run(self.options_kind(), self.call.query.get("dryRun"))?,
-            strict: self.call.query.get("fieldValidation") == "Strict",
+            strict: validation == "Strict",
             way: Way::default(),
-            warnings: Rc::clone(&self.call.warnings),
+            warnings: match validation {
+                // Nobody is to be told.
+                "Ignore" => Rc::default(),
+                _ => Rc::clone(&self.call.warnings),
+            },
         })
     }
 

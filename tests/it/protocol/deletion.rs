@@ -20,7 +20,8 @@ async fn finalizers_hold_an_object() {
                 "merge",
                 &path,
                 &json!({"metadata": {"finalizers": ["x.y/a", "x.y/b", "x.y/c"]}}),
-            ),
+            )
+            .apart("mistakes told twice"),
             patch(
                 "merge",
                 &path,
@@ -204,6 +205,7 @@ async fn a_namespace_goes_with_its_content() {
                 &format!("{own}/configmaps"),
                 &json!({"metadata": {"generateName": "b-"}}),
             ),
+            get(&format!("{own}/configmaps/a")).until_there("/metadata/deletionTimestamp"),
             patch(
                 "merge",
                 &format!("{own}/configmaps/a"),
@@ -236,7 +238,7 @@ async fn a_definition_goes_with_its_objects() {
             post(definitions, &definition).apart("definitions go at once"),
             get(things).until(200),
             post(things, &json!({"apiVersion": "{ns}.example/v1", "kind": "Thing", "metadata": {"name": "a"}, "any": 1})).until(201),
-            get(&format!("{definitions}/things.{{ns}}.example")),
+            get(&format!("{definitions}/things.{{ns}}.example")).apart("definitions go at once"),
             delete(&format!("{definitions}/things.{{ns}}.example")).apart("definitions go at once"),
             get(&format!("{definitions}/things.{{ns}}.example")).until(404),
             get(things).until(404),

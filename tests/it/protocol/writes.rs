@@ -41,7 +41,7 @@ async fn a_write_that_comes_too_late_is_a_conflict() {
             put(&at(MAPS, "a"), &of("{second}", "2")),
             put(&at(MAPS, "a"), &of("x", "3")).apart("a mistake answered as a server error"),
             put(&at(MAPS, "a"), &json!({"metadata": {"name": "a", "uid": "00000000-0000-0000-0000-000000000000"}})).apart("words of the storage"),
-            patch("merge", &at(MAPS, "a"), &json!({"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}})),
+            patch("merge", &at(MAPS, "a"), &json!({"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}})).apart("mistakes told twice"),
             get(&at(MAPS, "a")),
         ],
     ))
