@@ -39,7 +39,7 @@ const NOT_COMPARED: [(&str, &str); 2] = [
 ];
 
 /// What the embedded server does not imitate: the name by which a request refers to it, paths, the reason.
-const NOT_IMITATED: [(&str, &[&str], &str); 14] = [
+const NOT_IMITATED: [(&str, &[&str], &str); 15] = [
     (
         "words of Go's decoder",
         &["message"],
@@ -84,6 +84,11 @@ const NOT_IMITATED: [(&str, &[&str], &str); 14] = [
         "why a JSON patch does not apply",
         &["details"],
         "here they say it, there they are empty",
+    ),
+    (
+        "owners of some fields",
+        &["**/managedFields"],
+        "a namespace's finalizers and a revision's data have an owner here, and so has the reference of an orphan; nobody applies those",
     ),
     (
         "words of the storage",

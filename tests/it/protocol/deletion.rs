@@ -139,7 +139,7 @@ async fn what_is_owned_stays() {
             post(MAPS, &owned("owned", false)),
             delete(&at(MAPS, "owner")).json(&json!({"propagationPolicy": "Orphan"})),
             get(&at(MAPS, "owner")).until(404),
-            get(&at(MAPS, "owned")),
+            get(&at(MAPS, "owned")).apart("owners of some fields"),
         ],
     ))
     .await;
@@ -190,7 +190,8 @@ async fn a_namespace_goes_with_its_content() {
             post(
                 "/api/v1/namespaces",
                 &json!({"metadata": {"name": "{ns}-b"}}),
-            ),
+            )
+            .apart("owners of some fields"),
             post(
                 "/api/v1/namespaces",
                 &json!({"metadata": {"name": "{ns}-b"}}),
@@ -199,7 +200,7 @@ async fn a_namespace_goes_with_its_content() {
                 &format!("{own}/configmaps"),
                 &with_finalizers("a", &json!(["x.y/z"])),
             ),
-            delete(own),
+            delete(own).apart("owners of some fields"),
             post(&format!("{own}/configmaps"), &config_map("b", &json!({}))),
             post(
                 &format!("{own}/configmaps"),
