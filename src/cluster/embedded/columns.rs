@@ -95,7 +95,6 @@ fn services() -> Vec<Column> {
 
 fn other(served: &Served) -> Vec<Column> {
     let text = |name: &str, read: Read| Column::of(name, "string", ALWAYS, read);
-    let number = |name: &str, read: Read| Column::of(name, "integer", ALWAYS, read);
     let old = || Column::of("Age", "string", ALWAYS, created);
     match served.kind.as_str() {
         "Event" => events(),
@@ -136,7 +135,7 @@ fn other(served: &Served) -> Vec<Column> {
                 let kind = plain(&owner["kind"]).to_lowercase();
                 json!(format!("{kind}/{}", plain(&owner["name"])))
             }),
-            number("Revision", |o, _| count(o, "/revision")),
+            text("Revision", |o, _| count(o, "/revision")),
             old(),
         ],
         "CustomResourceDefinition" | "Role" | "ClusterRole" => vec![text("Created At", |o, _| {

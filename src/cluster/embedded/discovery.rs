@@ -30,6 +30,18 @@ const VERBS: [&str; 8] = [
     "watch",
 ];
 
+/// The same of a custom resource, in the order in which they are told.
+const CUSTOM_VERBS: [&str; 8] = [
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "create",
+    "update",
+    "watch",
+];
+
 /// Answers a path that is not about objects.
 pub(super) fn answer(store: &Store, route: &Route, accept: &str) -> Response<Body> {
     let catalog = store.lock().catalog.clone();
@@ -90,7 +102,12 @@ fn openapi_v2(accept: &str) -> Response<Body> {
 }
 
 fn aggregated_answer(body: &Value) -> Response<Body> {
-    typed_answer(200, AGGREGATED, Bytes::from(body.to_string()))
+    let mut response = typed_answer(200, AGGREGATED, Bytes::from(body.to_string()));
+    let public = http::HeaderValue::from_static("public");
+    response
+        .headers_mut()
+        .insert(http::header::CACHE_CONTROL, public);
+    response
 }
 
 /// The version whose objects we type (the feature of `k8s-openapi`).
@@ -157,7 +174,8 @@ impl<'a> Groups<'a> {
                     .versions(group)
                     .into_iter()
                     .map(|version| {
-                        let rows = self.version(group, version).unwrap_or_default();
+                        let mut rows = self.version(group, version).unwrap_or_default().to_vec();
+                        rows.sort_by_key(|row| &row.plural);
                         let resources: Vec<Value> =
                             rows.iter().map(|r| aggregated_resource(r)).collect();
                         json!({"version": version, "resources": resources, "freshness": "Current"})
@@ -207,9 +225,10 @@ impl<'a> Groups<'a> {
     }
 
     fn resources(&self, group: &str, version: &str) -> Option<Value> {
-        let rows = self.version(group, version)?;
+        let mut rows = self.version(group, version)?.to_vec();
+        rows.sort_by_key(|row| &row.plural);
         let mut resources = Vec::new();
-        for row in rows {
+        for row in &rows {
             resources.push(resource(row));
             resources.extend(subresources(row).into_iter().map(|(name, kind)| {
                 let mut sub = json!({
@@ -228,12 +247,16 @@ impl<'a> Groups<'a> {
             }));
         }
         let group_version = rows.first().map(|row| row.api_version());
-        Some(json!({
+        let mut list = json!({
             "kind": "APIResourceList",
-            "apiVersion": "v1",
             "groupVersion": group_version,
             "resources": resources,
-        }))
+        });
+        // The core group's list is older than this field.
+        if !group.is_empty() {
+            list["apiVersion"] = json!("v1");
+        }
+        Some(list)
     }
 
     /// The index of the `OpenAPI` documents. The hash has to change with the content: kubectl caches by it.
@@ -283,6 +306,10 @@ fn subresources(row: &Served) -> Vec<(&'static str, Option<OtherKind>)> {
     if row.scale.is_some() {
         all.push(("scale", Some(("autoscaling", "v1", "Scale"))));
     }
+    // Those of built-in kinds are in order.
+    if row.custom.is_none() {
+        all.sort_unstable();
+    }
     all
 }
 
@@ -290,7 +317,11 @@ fn verbs(row: &Served) -> Value {
     if row.create_only() {
         json!(["create"])
     } else {
-        json!(VERBS)
+        json!(if row.custom.is_some() {
+            CUSTOM_VERBS
+        } else {
+            VERBS
+        })
     }
 }
 

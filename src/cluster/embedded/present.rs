@@ -27,7 +27,7 @@ impl Form {
             .find_map(|entry| {
                 let mut parts = entry.split(';').map(str::trim);
                 let media = parts.next().unwrap_or_default();
-                let (mut form, mut version, mut group) = ("", "v1", "meta.k8s.io");
+                let (mut form, mut version, mut group) = ("", "", "");
                 for part in parts {
                     match part.split_once('=') {
                         Some(("as", value)) => form = value,
@@ -88,7 +88,7 @@ impl Presenter {
     pub(super) fn list(&self, form: Form, served: &Served, page: &Page) -> Value {
         let mut metadata = json!({"resourceVersion": page.revision.to_string()});
         // Those of custom resources have it always.
-        if page.next.is_some() || served.custom.is_some() {
+        if page.next.is_some() || served.custom.is_some() && form == Form::Plain {
             metadata["continue"] = json!(page.next.clone().unwrap_or_default());
         }
         if let Some(remaining) = page.remaining {

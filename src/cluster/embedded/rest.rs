@@ -180,7 +180,7 @@ fn check_numbers(query: &Query) -> Result<(), Status> {
     Ok(())
 }
 
-fn no_subresource(served: &Served, object: &str, name: &str) -> Status {
+pub(super) fn no_subresource(served: &Served, object: &str, name: &str) -> Status {
     match name {
         "log" | "exec" | "attach" | "portforward" => Status::bad_request(format!(
             "pods of an embedded cluster run no containers, so there is no {name}; events and metrics tell what they do"
@@ -396,13 +396,23 @@ impl Answering<'_> {
     }
 
     pub(super) fn writer(&self, subresource: Option<&'static str>) -> Result<Writer, Status> {
+        let validation = self.call.query.get("fieldValidation");
+        if !matches!(validation, "" | "Ignore" | "Strict" | "Warn") {
+            let allowed = ["", "Ignore", "Strict", "Warn"].map(Value::from);
+            let cause = Cause::unsupported("fieldValidation", &json!(validation), &allowed);
+            return Err(Status::invalid_options(self.options_kind(), cause));
+        }
         Ok(Writer {
             manager: self.call.manager.clone(),
             subresource,
             dry_run: dry_run(self.options_kind(), self.call.query.get("dryRun"))?,
-            strict: self.call.query.get("fieldValidation") == "Strict",
+            strict: validation == "Strict",
             way: Way::default(),
-            warnings: Rc::clone(&self.call.warnings),
+            warnings: match validation {
+                // Nobody is to be told.
+                "Ignore" => Rc::default(),
+                _ => Rc::clone(&self.call.warnings),
+            },
         })
     }
 

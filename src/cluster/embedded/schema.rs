@@ -7,9 +7,37 @@ use serde_json::{Map, Value};
 
 use super::status::{Cause, type_name};
 
+/// The fields of the metadata of every object.
+const METADATA: [&str; 15] = [
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+];
+
 /// Removes what the schema does not know, and names it (`spec.foo`, `spec.items[0].bar`).
 pub(super) fn prune(schema: &Value, object: &mut Value) -> Vec<String> {
     let mut unknown = Vec::new();
+    if let Some(meta) = object["metadata"].as_object_mut() {
+        meta.retain(|name, _| {
+            let known = METADATA.contains(&name.as_str());
+            if !known {
+                unknown.push(format!("metadata.{name}"));
+            }
+            known
+        });
+    }
     prune_at(schema, object, "", true, &mut unknown);
     unknown
 }
@@ -211,12 +239,20 @@ fn check_array(schema: &Value, items: &[Value], path: &str, causes: &mut Vec<Cau
             _ => None,
         }
     };
+    let shown = |item: &Value| match keys {
+        None => item.clone(),
+        Some(keys) => keys
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|key| (key.to_owned(), item[key].clone()))
+            .collect(),
+    };
     for (at, item) in items.iter().enumerate() {
         let own = identity(item);
         if own.is_some() && items.iter().take(at).any(|other| identity(other) == own) {
             causes.push(Cause {
                 reason: "FieldValueDuplicate",
-                message: format!("Duplicate value: {item}"),
+                message: format!("Duplicate value: {}", shown(item)),
                 field: format!("{path}[{at}]"),
             });
         }

@@ -137,10 +137,10 @@ impl ApiServer {
         if headless {
             *response.body_mut() = whole(Bytes::new());
         }
-        response.headers_mut().insert(
-            http::header::CACHE_CONTROL,
-            http::HeaderValue::from_static("no-cache, private"),
-        );
+        let headers = response.headers_mut();
+        headers
+            .entry(http::header::CACHE_CONTROL)
+            .or_insert(http::HeaderValue::from_static("no-cache, private"));
         if let Ok(date) = http::HeaderValue::from_str(&self.date()) {
             response.headers_mut().insert(http::header::DATE, date);
         }

@@ -130,7 +130,7 @@ impl Status {
     }
 
     /// With details that say nothing, as Kubernetes answers where no object is meant.
-    fn about_nothing(mut self) -> Self {
+    pub(super) fn about_nothing(mut self) -> Self {
         self.details = Some(Box::default());
         self
     }
@@ -266,6 +266,38 @@ impl Status {
             format!("{} \"{name}\" is forbidden: {why}", served.qualified()),
         )
         .about(served, name)
+    }
+
+    /// Nothing new may be made in a namespace that goes.
+    pub(super) fn namespace_terminating(served: &Served, name: &str, ns: &str) -> Self {
+        let why = format!(
+            "unable to create new content in namespace {ns} because it is being terminated"
+        );
+        let mut status = Self::forbidden(served, name, &why);
+        if let Some(details) = &mut status.details {
+            details.causes.push(Cause {
+                reason: "NamespaceTerminating",
+                message: format!("namespace {ns} is being terminated"),
+                field: "metadata.namespace".to_owned(),
+            });
+        }
+        status
+    }
+
+    /// The object is wrong in a way that the storage finds: it speaks of the resource, not of the kind.
+    pub(super) fn invalid_resource(served: &Served, name: &str, cause: Cause) -> Self {
+        let mut status = Self::invalid(served, name, Vec::new());
+        status.message = format!(
+            "{} \"{name}\" is invalid: {}: {}",
+            served.qualified(),
+            cause.field,
+            cause.message
+        );
+        if let Some(details) = &mut status.details {
+            details.kind.clone_from(&served.plural);
+            details.causes.push(cause);
+        }
+        status
     }
 
     /// The verb is not offered here.

@@ -48,7 +48,24 @@ pub(super) fn prune(served: &Served, object: &mut Value) -> Result<Vec<String>, 
     }?;
     let mut unknown = Vec::new();
     retain(object, &known, "", &mut unknown);
+    if matches!(served.kind.as_str(), "ConfigMap" | "Secret") {
+        without_empty_maps(object);
+    }
     Ok(unknown)
+}
+
+/// As Go's omitempty does: maps without entries are not there.
+fn without_empty_maps(object: &mut Value) {
+    for key in ["data", "binaryData", "stringData"] {
+        if object
+            .get(key)
+            .and_then(Value::as_object)
+            .is_some_and(serde_json::Map::is_empty)
+            && let Some(fields) = object.as_object_mut()
+        {
+            fields.remove(key);
+        }
+    }
 }
 
 /// The object as its type writes it: only the fields that the type has.

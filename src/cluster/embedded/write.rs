@@ -90,7 +90,16 @@ pub(super) fn create(
             None => remove(&mut object, "status"),
         }
     }
-    let given = metadata(&mut object).remove("managedFields");
+    let meta = metadata(&mut object);
+    let given = meta.remove("managedFields");
+    for key in [
+        "selfLink",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+    ] {
+        meta.remove(key);
+    }
     shape(served, &mut object, writer)?;
     let entries = match &given {
         Some(Value::Array(entries)) if writer.way == Way::Apply => entries.clone(),
@@ -104,14 +113,6 @@ pub(super) fn create(
         return Err(Status::invalid(served, &name, causes));
     }
     let meta = metadata(&mut object);
-    for key in [
-        "selfLink",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-    ] {
-        meta.remove(key);
-    }
     meta.insert("uid".to_owned(), json!(state.new_uid().to_string()));
     meta.insert("creationTimestamp".to_owned(), json!(now));
     if served.generation {
@@ -137,10 +138,14 @@ pub(super) fn update(
     let name = old.name();
     identify(served, old.namespace(), &mut wanted)?;
     if wanted.name() != name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({}) does not match the name on the URL ({name})",
-            wanted.name()
-        )));
+        let given = wanted.name();
+        return Err(Status::bad_request(if given.is_empty() {
+            format!(
+                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            )
+        } else {
+            format!("the name of the object ({given}) does not match the name on the URL ({name})")
+        }));
     }
     check_preconditions(served, old, &wanted, writer)?;
     let given = wanted["metadata"].get("managedFields").cloned();
@@ -320,13 +325,7 @@ fn check_namespace(state: &State, served: &Served, ns: &str, name: &str) -> Resu
             None => Err(Status::unknown_resource()),
         },
         Some(namespace) if namespace.str_at("/metadata/deletionTimestamp").is_some() => {
-            Err(Status::forbidden(
-                served,
-                name,
-                &format!(
-                    "unable to create new content in namespace {ns} because it is being terminated"
-                ),
-            ))
+            Err(Status::namespace_terminating(served, name, ns))
         }
         Some(_) => Ok(()),
     }
@@ -362,7 +361,7 @@ fn check_preconditions(
                 message: "Invalid value: 0: must be specified for an update".to_owned(),
                 field: "metadata.resourceVersion".to_owned(),
             };
-            return Err(Status::invalid(served, name, vec![cause]));
+            return Err(Status::invalid_resource(served, name, cause));
         }
         return Ok(());
     }

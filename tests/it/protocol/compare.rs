@@ -39,7 +39,7 @@ const NOT_COMPARED: [(&str, &str); 2] = [
 ];
 
 /// What the embedded server does not imitate: the name by which a request refers to it, paths, the reason.
-const NOT_IMITATED: [(&str, &[&str], &str); 13] = [
+const NOT_IMITATED: [(&str, &[&str], &str); 15] = [
     (
         "words of Go's decoder",
         &["message"],
@@ -72,13 +72,23 @@ const NOT_IMITATED: [(&str, &[&str], &str); 13] = [
     ),
     (
         "numbers of a scale that cannot be",
-        &["message", "details"],
+        &["code", "reason", "message", "details"],
         "Scale is no kind of its own here: the mistake is told of the scaled object",
     ),
     (
         "words of a definition's validation",
         &["message", "details"],
         "they show Go structs, and what follows from the first mistake",
+    ),
+    (
+        "why a JSON patch does not apply",
+        &["details"],
+        "here they say it, there they are empty",
+    ),
+    (
+        "owners of some fields",
+        &["**/managedFields"],
+        "a namespace's finalizers and a revision's data have an owner here, and so has the reference of an orphan; nobody applies those",
     ),
     (
         "words of the storage",
@@ -191,10 +201,25 @@ impl Names {
                 if let Some(name) = made_up_name(fields) {
                     fields.insert("name".to_owned(), json!(name));
                 }
+                // The keys of lists in managed fields.
+                *fields = std::mem::take(fields)
+                    .into_iter()
+                    .map(|(key, child)| (self.uids_in(&key), child))
+                    .collect();
                 for (key, child) in fields.iter_mut() {
                     match (key.as_str(), &mut *child) {
                         ("resourceVersion", Value::String(version)) if !version.is_empty() => {
                             *child = json!(self.version(version, of_object));
+                        }
+                        ("managedFields", Value::Array(entries)) => {
+                            // They come by time, and two servers need not do two writes within one second.
+                            entries.sort_by_key(|entry| {
+                                ["operation", "manager", "subresource"]
+                                    .map(|key| entry[key].to_string())
+                            });
+                            for entry in entries.iter_mut() {
+                                self.rename(entry);
+                            }
                         }
                         ("continue", Value::String(token)) if !token.is_empty() => {
                             *child = json!("<continue>")
@@ -222,6 +247,14 @@ impl Names {
         format!("<resourceVersion {}>", at + 1)
     }
 
+    fn uids_in(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for (at, uid) in self.uids.iter().enumerate() {
+            text = text.replace(uid, &format!("<uid {}>", at + 1));
+        }
+        text
+    }
+
     fn text(&self, text: &str) -> String {
         if text.parse::<jiff::Timestamp>().is_ok() {
             let form = if text.contains('.') {
@@ -231,10 +264,7 @@ impl Names {
             };
             return format!("<time to the {form}>");
         }
-        let mut text = text.to_owned();
-        for (at, uid) in self.uids.iter().enumerate() {
-            text = text.replace(uid, &format!("<uid {}>", at + 1));
-        }
+        let mut text = self.uids_in(text);
         for (form, name) in FORMS.iter() {
             text = form.replace_all(&text, *name).into_owned();
         }

@@ -27,7 +27,6 @@ async fn validation() {
             with(json!({"size": 1, "parts": [{"weight": 1}]})),
             with(json!({"size": 1, "labels": {"a": "1", "b": "2", "c": "3"}})),
             with(json!({"size": 1, "labels": {"a": 1}})),
-            with(json!({"size": 11, "on": 1, "ratio": "x"})),
             with(json!([])).apart("words of a schema's validation"),
             with(json!(null)),
             post(WIDGETS, &json!({"apiVersion": "protocol.canary-mcp.dev/v1", "kind": "Widget", "metadata": {"name": "a"}})),
@@ -60,7 +59,8 @@ async fn defaults_and_pruning() {
                 "merge",
                 &format!("{WIDGETS}/a?fieldValidation=Strict"),
                 &json!({"spec": {"typo": 1}}),
-            ),
+            )
+            .apart("a patch that makes no object"),
             post(
                 &format!("{WIDGETS}?fieldValidation=Ignore"),
                 &widget("c", &full),

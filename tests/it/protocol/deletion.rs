@@ -20,7 +20,8 @@ async fn finalizers_hold_an_object() {
                 "merge",
                 &path,
                 &json!({"metadata": {"finalizers": ["x.y/a", "x.y/b", "x.y/c"]}}),
-            ),
+            )
+            .apart("mistakes told twice"),
             patch(
                 "merge",
                 &path,
@@ -138,7 +139,7 @@ async fn what_is_owned_stays() {
             post(MAPS, &owned("owned", false)),
             delete(&at(MAPS, "owner")).json(&json!({"propagationPolicy": "Orphan"})),
             get(&at(MAPS, "owner")).until(404),
-            get(&at(MAPS, "owned")),
+            get(&at(MAPS, "owned")).apart("owners of some fields"),
         ],
     ))
     .await;
@@ -189,7 +190,8 @@ async fn a_namespace_goes_with_its_content() {
             post(
                 "/api/v1/namespaces",
                 &json!({"metadata": {"name": "{ns}-b"}}),
-            ),
+            )
+            .apart("owners of some fields"),
             post(
                 "/api/v1/namespaces",
                 &json!({"metadata": {"name": "{ns}-b"}}),
@@ -198,12 +200,13 @@ async fn a_namespace_goes_with_its_content() {
                 &format!("{own}/configmaps"),
                 &with_finalizers("a", &json!(["x.y/z"])),
             ),
-            delete(own),
+            delete(own).apart("owners of some fields"),
             post(&format!("{own}/configmaps"), &config_map("b", &json!({}))),
             post(
                 &format!("{own}/configmaps"),
                 &json!({"metadata": {"generateName": "b-"}}),
             ),
+            get(&format!("{own}/configmaps/a")).until_there("/metadata/deletionTimestamp"),
             patch(
                 "merge",
                 &format!("{own}/configmaps/a"),
@@ -236,7 +239,7 @@ async fn a_definition_goes_with_its_objects() {
             post(definitions, &definition).apart("definitions go at once"),
             get(things).until(200),
             post(things, &json!({"apiVersion": "{ns}.example/v1", "kind": "Thing", "metadata": {"name": "a"}, "any": 1})).until(201),
-            get(&format!("{definitions}/things.{{ns}}.example")),
+            get(&format!("{definitions}/things.{{ns}}.example")).apart("definitions go at once"),
             delete(&format!("{definitions}/things.{{ns}}.example")).apart("definitions go at once"),
             get(&format!("{definitions}/things.{{ns}}.example")).until(404),
             get(things).until(404),

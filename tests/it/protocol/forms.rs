@@ -29,7 +29,7 @@ async fn tables() {
             post(LEASES, &lease("a", &json!({}))),
             of(LEASES),
             post(DEPLOYMENTS, &deployment("a")),
-            of(DEPLOYMENTS),
+            of(&format!("{DEPLOYMENTS}?includeObject=None")),
             of("/api/v1/namespaces/{ns}/secrets"),
             of("/api/v1/namespaces/{ns}/pods"),
             of("/api/v1/namespaces/{ns}/services"),

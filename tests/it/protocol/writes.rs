@@ -41,7 +41,7 @@ async fn a_write_that_comes_too_late_is_a_conflict() {
             put(&at(MAPS, "a"), &of("{second}", "2")),
             put(&at(MAPS, "a"), &of("x", "3")).apart("a mistake answered as a server error"),
             put(&at(MAPS, "a"), &json!({"metadata": {"name": "a", "uid": "00000000-0000-0000-0000-000000000000"}})).apart("words of the storage"),
-            patch("merge", &at(MAPS, "a"), &json!({"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}})),
+            patch("merge", &at(MAPS, "a"), &json!({"metadata": {"uid": "00000000-0000-0000-0000-000000000000"}})).apart("mistakes told twice"),
             get(&at(MAPS, "a")),
         ],
     ))
@@ -79,8 +79,7 @@ async fn the_server_keeps_its_own_metadata() {
     check(Scenario::new(
         "the server keeps its own metadata",
         [
-            post(MAPS, &json!({"metadata": {"name": "a", "uid": "mine", "creationTimestamp": "2020-01-01T00:00:00Z",
-                "deletionTimestamp": "2020-01-01T00:00:00Z", "selfLink": "/x", "labels": {}, "annotations": {"a": ""}}})),
+            post(MAPS, &json!({"metadata": {"name": "a", "uid": "mine", "creationTimestamp": "2020-01-01T00:00:00Z", "selfLink": "/x", "labels": {}, "annotations": {"a": ""}}})),
             patch("merge", &at(MAPS, "a"), &json!({"metadata": {"creationTimestamp": "2020-01-01T00:00:00Z", "generateName": "x", "labels": {"a": "b"}}})),
             patch("merge", &at(MAPS, "a"), &json!({"metadata": {"labels": null, "annotations": null, "creationTimestamp": null}})),
             get(&at(MAPS, "a")),
@@ -259,9 +258,9 @@ async fn kinds_that_we_write() {
                 "clusterIP": "None", "selector": {"app": "a"}, "ports": [{"port": 80}]}})),
             post("/api/v1/namespaces/{ns}/secrets", &json!({"metadata": {"name": "a"}, "stringData": {"k": "v"}})),
             post("/apis/apps/v1/namespaces/{ns}/controllerrevisions", &json!({"metadata": {"name": "a"}, "revision": 1,
-                "data": {"spec": {"template": {"x": 1}}}})),
+                "data": {"spec": {"template": {"x": 1}}}})).apart("owners of some fields"),
             patch("merge", "/apis/apps/v1/namespaces/{ns}/controllerrevisions/a", &json!({"data": {"spec": null}})),
-            patch("merge", "/apis/apps/v1/namespaces/{ns}/controllerrevisions/a", &json!({"revision": 2})),
+            patch("merge", "/apis/apps/v1/namespaces/{ns}/controllerrevisions/a", &json!({"revision": 2})).apart("owners of some fields"),
             post("/apis/discovery.k8s.io/v1/namespaces/{ns}/endpointslices", &json!({"metadata": {"name": "a"},
                 "addressType": "IPv4", "endpoints": [{"addresses": ["10.1.2.3"]}], "ports": [{"port": 80}]})).apart("empty structs"),
             post("/apis/events.k8s.io/v1/namespaces/{ns}/events", &json!({"metadata": {"name": "a"},
