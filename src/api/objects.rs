@@ -73,6 +73,8 @@ pub const POD: Kind = Kind::new("", "v1", "Pod", "pods");
 pub const SERVICE: Kind = Kind::new("", "v1", "Service", "services");
 /// Core Secret.
 pub const SECRET: Kind = Kind::new("", "v1", "Secret", "secrets");
+/// Core Node.
+pub const NODE: Kind = Kind::new("", "v1", "Node", "nodes");
 /// Core Namespace.
 pub const NAMESPACE: Kind = Kind::new("", "v1", "Namespace", "namespaces");
 /// `events.k8s.io/v1` Event.

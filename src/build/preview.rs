@@ -2,7 +2,7 @@
 
 use crate::{
     api::{
-        objects::{ObjectExt, Objects, Write},
+        objects::{Object, ObjectExt, Objects, Write},
         preview::{PlannedChange, PlannedReplicas, PlannedStep},
         revision::{pin_name, revision},
         time::rfc3339,
@@ -106,9 +106,7 @@ fn of(
     };
     let scaler = plan.scaler.as_ref().map_or("", |s| s.name.as_str());
     let of_primary = format!("{scaler}-primary");
-    let action = |there: bool| if there { "patch" } else { "create" };
     let apex = &plan.service.name;
-    let (primary, canary) = (format!("{apex}-primary"), format!("{apex}-canary"));
     match effect {
         Effect::Pin => {
             let target = objects
@@ -123,50 +121,16 @@ fn of(
                 "keeps the template of the run; the oldest that no run needs are deleted",
             )
         }
-        Effect::Services => {
-            let mut all = one(
-                action(objects.canary_service.is_some()),
-                "Service",
-                &canary,
-                "selects the canary's pods",
-            );
-            all.extend(one(
-                action(objects.primary_service.is_some()),
-                "Service",
-                &primary,
-                "selects the primary's pods",
-            ));
-            all
-        }
-        Effect::CreatePrimary => one("create", "Deployment", &plan.primary(), "the live version"),
-        Effect::Apex => one(
-            action(objects.apex.is_some()),
+        Effect::Services => services(plan, objects),
+        Effect::Apex => vec![row(
+            plan,
+            objects.apex.as_ref(),
             "Service",
             apex,
             "selects the primary's pods",
-        ),
-        Effect::Route => {
-            let there = objects.virtual_service.is_some();
-            let mut all = one(
-                action(there),
-                "VirtualService",
-                apex,
-                "splits the traffic between the primary and the canary",
-            );
-            all.extend(one(
-                action(objects.primary_rule.is_some()),
-                "DestinationRule",
-                &primary,
-                "the primary's host",
-            ));
-            all.extend(one(
-                action(objects.canary_rule.is_some()),
-                "DestinationRule",
-                &canary,
-                "the canary's host",
-            ));
-            all
-        }
+        )],
+        Effect::Route => routes(plan, objects),
+        Effect::CreatePrimary => one("create", "Deployment", &plan.primary(), "the live version"),
         Effect::Weights(_) => {
             let what = format!("the canary's weight: {}", weights(forecast));
             one("patch", "VirtualService", apex, &what)
@@ -206,6 +170,62 @@ fn of(
     }
 }
 
+/// An object that is made where it is missing, else put right.
+fn row(plan: &Plan, there: Option<&Object>, kind: &str, name: &str, what: &str) -> PlannedChange {
+    let action = if there.is_some() { "patch" } else { "create" };
+    change(plan, action, kind, name, what.to_owned())
+}
+
+fn services(plan: &Plan, o: &Objects) -> Vec<PlannedChange> {
+    let apex = &plan.service.name;
+    let (primary, canary) = (format!("{apex}-primary"), format!("{apex}-canary"));
+    vec![
+        row(
+            plan,
+            o.canary_service.as_ref(),
+            "Service",
+            &canary,
+            "selects the canary's pods",
+        ),
+        row(
+            plan,
+            o.primary_service.as_ref(),
+            "Service",
+            &primary,
+            "selects the primary's pods",
+        ),
+    ]
+}
+
+fn routes(plan: &Plan, o: &Objects) -> Vec<PlannedChange> {
+    let apex = &plan.service.name;
+    let (primary, canary) = (format!("{apex}-primary"), format!("{apex}-canary"));
+    let splits = "splits the traffic between the primary and the canary";
+    vec![
+        row(
+            plan,
+            o.virtual_service.as_ref(),
+            "VirtualService",
+            apex,
+            splits,
+        ),
+        row(
+            plan,
+            o.primary_rule.as_ref(),
+            "DestinationRule",
+            &primary,
+            "the primary's host",
+        ),
+        row(
+            plan,
+            o.canary_rule.as_ref(),
+            "DestinationRule",
+            &canary,
+            "the canary's host",
+        ),
+    ]
+}
+
 /// The weights that are written, in order: `5, 10, 0`.
 fn weights(forecast: &Forecast) -> String {
     let weight = |effect: &Effect| {
@@ -219,7 +239,7 @@ fn weights(forecast: &Forecast) -> String {
     all.join(", ")
 }
 
-fn image_of(workload: Option<&crate::api::objects::Object>) -> &str {
+fn image_of(workload: Option<&Object>) -> &str {
     workload
         .and_then(|w| w.str_at("/spec/template/spec/containers/0/image"))
         .unwrap_or_default()

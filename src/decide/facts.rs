@@ -198,6 +198,10 @@ pub struct Analysis {
     pub samples: Vec<Sample>,
     /// The canary's share of the requests over the last interval, percent; `None` when unknown.
     pub share: Option<f64>,
+    /// How many requests that is of; asked for only where the share is [`suspicious`](super::share::suspicious).
+    pub requests: Option<f64>,
+    /// Likely causes why the share is not the weight; looked for only then.
+    pub cause: String,
 }
 
 /// What a metric provider said.

@@ -20,6 +20,7 @@ mod promote;
 mod revert;
 pub mod rules;
 mod run;
+pub mod share;
 pub mod state;
 pub mod strategy;
 pub mod verdict;
@@ -357,6 +358,11 @@ impl Turn<'_> {
         let to_dead_primary = want.primary() > now.primary() && canary && !primary;
         (self.seen.weights != Some(want) && !to_dead_canary && !to_dead_primary)
             .then_some(Effect::Weights(want))
+    }
+
+    /// `want` gives the canary more than the stored route does.
+    fn raises(&self, want: Weights) -> bool {
+        want.canary() > self.seen.weights.unwrap_or(Weights::PRIMARY).canary()
     }
 
     /// `want`, unless its copy has no endpoint while the other has one.

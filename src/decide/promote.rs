@@ -120,7 +120,8 @@ impl Turn<'_> {
     }
 
     /// Keeps the recorded weight, unless a copy has lost its last endpoint, or the target has been edited: what nobody analysed gets no
-    /// traffic that the primary can serve.
+    /// traffic that the primary can serve. A route that gives the canary less than that stays as it is while the primary can serve: it
+    /// may be the one way of traffic from here on, written by a leader that died before it could record it.
     pub(super) fn hold_traffic(&self) -> Act {
         let pinned = self.state.run.as_ref().map(|r| r.revision.as_str());
         let edited = self.target().map(|t| t.revision.as_str()) != pinned;
@@ -129,7 +130,9 @@ impl Turn<'_> {
         let mut act = self.rest();
         act.effects = self.foundation();
         act.effects.extend(self.keep_canary());
-        act.effects.extend(self.route(want));
+        if !(self.primary_has_endpoints() && self.raises(want)) {
+            act.effects.extend(self.route(want));
+        }
         act.next.weight = want.canary();
         if act.next != *self.state {
             act = act.again();

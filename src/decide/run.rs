@@ -4,8 +4,8 @@ use super::{
     Act, Step, Turn,
     effect::{Effect, Tell, Weights},
     facts::{Analysis, Moment, Question, Request, Verb},
-    said_by,
-    state::{Phase, Skip, SkipSource, Stage, StepResult, Verdict},
+    said_by, share,
+    state::{Apart, Phase, Skip, SkipSource, Stage, StepResult, Verdict},
     strategy::canary,
     verdict,
 };
@@ -59,20 +59,28 @@ impl Turn<'_> {
         if let Some(act) = self.ends_early() {
             return Step::Act(act);
         }
+        let due = self.state.next_check_at.unwrap_or(self.seen.now);
+        let ready = self.canary_ready() && self.primary_ready();
+        let recorded = Weights::to_canary(self.state.weight);
+        // A leader may have moved the traffic because of this very check, back to the primary or on to the next weight, and died before
+        // it could record that. So the check goes before a repair, which would give traffic to a canary that has failed, or move it to
+        // and fro.
+        let most = canary::next(self.plan, self.state.weight).unwrap_or(self.state.weight);
+        let planned = self.seen.weights.unwrap_or(Weights::PRIMARY).canary() <= most;
+        let check_first = ready && self.seen.now >= due && planned;
         let mut act = self.rest();
         act.effects = self.upkeep();
-        act.effects
-            .extend(self.route(Weights::to_canary(self.state.weight)));
+        if !check_first {
+            act.effects.extend(self.route(recorded));
+        }
         if !act.effects.is_empty() {
             return Step::Act(act);
         }
-        let ready = self.canary_ready() && self.primary_ready();
         let gate_gone = self.state.stage == Stage::Gated && !self.plan.gate_promotion;
         // Flagger: `skipAnalysis` that is set during a run promotes at the next tick.
         if (gate_gone && self.may_promote()) || (ready && self.skip().is_some()) {
             return Step::Act(self.copy());
         }
-        let due = self.state.next_check_at.unwrap_or(self.seen.now);
         if self.seen.now < due {
             return Step::Act(act.until(due));
         }
@@ -126,9 +134,14 @@ impl Turn<'_> {
             .filter_map(|c| verdict::halt(self.plan, c))
             .map(Tell::warning)
             .collect();
-        let mut act = match overall {
-            Verdict::Pass => self.passed(),
-            Verdict::Fail | Verdict::NoData => self.failed(),
+        let apart = self.apart(analysis);
+        let holds =
+            self.state.stage == Stage::Analysing && apart.as_ref().is_some_and(Apart::holds);
+        let mut act = match (overall, &apart) {
+            // Without its share of the requests a canary has no data either, and that is not its fault.
+            (Verdict::Pass | Verdict::NoData, Some(apart)) if holds => self.held(apart, analysis),
+            (Verdict::Pass, _) => self.passed(),
+            (Verdict::Fail | Verdict::NoData, _) => self.failed(),
         };
         act.tell.splice(0..0, halts);
         let evidence = &mut act.next.evidence;
@@ -141,10 +154,65 @@ impl Turn<'_> {
         evidence.checks = checks;
         evidence.share = analysis.share;
         evidence.share_at = Some(analysis.at);
+        evidence.apart = apart;
+        act
+    }
+
+    /// Whether share and weight part, and for how many intervals by now. Without a share nothing is known, and nothing is held.
+    fn apart(&self, analysis: &Analysis) -> Option<Apart> {
+        let (share, requests) = (analysis.share?, analysis.requests?);
+        let before = share::before(&self.state.evidence);
+        share::apart(self.state.weight, before, share, requests).then(|| {
+            let known = self.state.evidence.apart.as_ref();
+            Apart {
+                intervals: known.map_or(0, |a| a.intervals).saturating_add(1),
+                since: known.map_or(analysis.at, |a| a.since),
+                cause: analysis.cause.clone(),
+            }
+        })
+    }
+
+    /// The step holds: what was analysed is not what the weight says. No failed check; it ends when the share agrees, or a person decides,
+    /// or at the progress deadline, so that a run that nobody watches does not hold for ever.
+    fn held(&self, apart: &Apart, analysis: &Analysis) -> Act {
+        let deadline = apart.since.plus(self.plan.progress_deadline);
+        let why = format!(
+            "observed share {:.1}% of the requests, written weight {}%",
+            analysis.share.unwrap_or_default(),
+            self.state.weight
+        );
+        let cause = if apart.cause.is_empty() {
+            "no cause was found; clients without a sidecar are not split".to_owned()
+        } else {
+            apart.cause.clone()
+        };
+        if self.seen.now >= deadline {
+            let reason = format!(
+                "{why} for {} s: {cause}",
+                self.plan.progress_deadline / 1000
+            );
+            let told = Tell::warning(format!("Rolling back {} {reason}", self.who()));
+            return self.revert(&reason).tell(told);
+        }
+        let due = self.seen.now.plus(self.plan.interval);
+        let mut act = self.rest().until(due);
+        act.next.next_check_at = Some(due);
+        act.effects
+            .extend(self.route(Weights::to_canary(self.state.weight)));
+        let known = self.state.evidence.apart.as_ref();
+        if known.is_none_or(|a| !a.holds() || a.cause != apart.cause) {
+            act = act.tell(Tell::warning(format!(
+                "Halt {} advancement {why}: {cause}",
+                self.who()
+            )));
+        }
         act
     }
 
     fn passed(&self) -> Act {
+        if self.raises(Weights::to_canary(self.state.weight)) {
+            return self.hold();
+        }
         if let Some(next) = canary::next(self.plan, self.state.weight) {
             return self.advance(next);
         }
@@ -181,14 +249,19 @@ impl Turn<'_> {
         let mut act = if failed >= self.plan.threshold {
             self.threshold_reached(failed)
         } else {
-            let due = self.seen.now.plus(self.plan.interval);
-            let mut act = self.rest().until(due);
-            act.next.next_check_at = Some(due);
-            act.effects
-                .extend(self.route(Weights::to_canary(self.state.weight)));
-            act
+            self.hold()
         };
         act.next.failed_checks = failed;
+        act
+    }
+
+    /// The recorded weight for another interval.
+    fn hold(&self) -> Act {
+        let due = self.seen.now.plus(self.plan.interval);
+        let mut act = self.rest().until(due);
+        act.next.next_check_at = Some(due);
+        act.effects
+            .extend(self.route(Weights::to_canary(self.state.weight)));
         act
     }
 

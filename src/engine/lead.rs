@@ -24,6 +24,9 @@ use crate::{
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// The CRD that must keep our status fields.
 const CRD: &str = "canaries.flagger.app";
+/// Why nobody can lead a cluster with Flagger's own CRD, and what helps.
+pub(super) const PRUNES: &str =
+    "the installed Canary CRD drops our status fields; run: canary-mcp crds | kubectl apply -f -";
 
 /// Leads the cluster until stopped: takes the Lease, drives while it is held, gives it back.
 pub(super) async fn lead(shared: Arc<Shared>, cluster: Cluster, stop: CancellationToken) {
@@ -82,16 +85,9 @@ async fn lost(standing: &mut tokio::sync::watch::Receiver<Standing>, epoch: &str
 async fn usable(cluster: &Cluster) {
     let mut said = None;
     loop {
-        let of = Ref {
-            kind: CUSTOM_RESOURCE_DEFINITION,
-            namespace: String::new(),
-            name: CRD.to_owned(),
-        };
-        let why = match cluster.get(&of).await {
+        let why = match cluster.get(&definition()).await {
             Ok(Some(crd)) if keeps_our_fields(&crd) => return,
-            Ok(Some(_)) => format!(
-                "the installed {CRD} drops our status fields; run: canary-mcp crds | kubectl apply -f -"
-            ),
+            Ok(Some(_)) => PRUNES.to_owned(),
             Ok(None) => {
                 format!("{CRD} is not installed; run: canary-mcp crds | kubectl apply -f -")
             }
@@ -102,6 +98,15 @@ async fn usable(cluster: &Cluster) {
             said = Some(why);
         }
         tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The definition of the Canary.
+pub(super) fn definition() -> Ref {
+    Ref {
+        kind: CUSTOM_RESOURCE_DEFINITION,
+        namespace: String::new(),
+        name: CRD.to_owned(),
     }
 }
 

@@ -60,6 +60,11 @@ impl Ctx {
             .snapshot(&self.namespace, &self.name, self.close.as_ref())
     }
 
+    /// The Services of the Canary's namespace and all `VirtualServices`, from the watches.
+    pub(super) fn around(&self) -> (Vec<Object>, Vec<Object>) {
+        self.world.around(&self.namespace)
+    }
+
     /// One fenced write, taken into the caches.
     pub(super) async fn write(&self, write: &Write) -> Result<(), Error> {
         let object = self.cluster().write(write, Some(&self.held)).await?;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     api::{
-        objects::{CANARY, CUSTOM_RESOURCE_DEFINITION, ObjectExt, Ref},
+        objects::{CANARY, ObjectExt},
         view::ClusterRow,
     },
     cluster::{Cluster, registry::Entry},
@@ -57,11 +57,7 @@ pub(super) async fn row(inner: &Inner, entry: &Entry) -> ClusterRow {
 }
 
 async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
-    let crd = Ref {
-        kind: CUSTOM_RESOURCE_DEFINITION,
-        namespace: String::new(),
-        name: "canaries.flagger.app".to_owned(),
-    };
+    let crd = lead::definition();
     let (version, installed, lease, crd, prometheus) = futures::join!(
         cluster.version(),
         cluster.installed(),
@@ -92,7 +88,7 @@ async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
     });
     row.reason = match crd {
         Ok(Some(crd)) if lead::keeps_our_fields(&crd) => None,
-        Ok(Some(_)) => Some("read-only: the installed Canary CRD drops our status fields; run: canary-mcp crds | kubectl apply -f -".to_owned()),
+        Ok(Some(_)) => Some(format!("read-only: {}", lead::PRUNES)),
         Ok(None) => Some("no Canary CRD; run: canary-mcp crds | kubectl apply -f -".to_owned()),
         Err(_) => None,
     };

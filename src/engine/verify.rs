@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::control::{Acted, Control, ControlError, Key, LEASE, Outcome, scope, unreachable};
+use super::{
+    control::{Acted, Control, ControlError, Key, LEASE, Outcome, scope, unreachable},
+    lead,
+};
 use crate::{
     api::objects::{CANARY, Object},
     cluster::{Cluster, Error, ErrorKind},
@@ -69,9 +72,15 @@ impl Control {
             .lease_view(namespace, LEASE)
             .await
             .map_err(|e| unreachable(&e))?;
-        let start = format!("start `canary-mcp serve` with --lead {}", cluster.name());
+        if lease.as_ref().is_some_and(|lease| lease.fresh) {
+            return Ok(None);
+        }
+        let start = match cluster.get(&lead::definition()).await {
+            // To start one would not help.
+            Ok(Some(crd)) if !lead::keeps_our_fields(&crd) => lead::PRUNES.to_owned(),
+            _ => format!("start `canary-mcp serve` with --lead {}", cluster.name()),
+        };
         Ok(match lease {
-            Some(lease) if lease.fresh => None,
             Some(lease) => {
                 let since = crate::api::time::rfc3339(lease.renewed);
                 let holder = lease.holder.unwrap_or_else(|| "its last holder".to_owned());

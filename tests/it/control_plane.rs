@@ -10,6 +10,7 @@ mod undo;
 
 use std::{
     path::Path,
+    process::Command,
     sync::{Arc, OnceLock},
 };
 
@@ -96,6 +97,13 @@ impl ControlPlane {
     /// For kubectl and other programs.
     pub(crate) fn kubeconfig(&self) -> &Path {
         &self.access.kubeconfig
+    }
+
+    /// kubectl, with this cluster as its own.
+    pub(crate) fn kubectl(&self) -> Command {
+        let mut kubectl = Command::new(origin::kubectl());
+        kubectl.arg("--kubeconfig").arg(self.kubeconfig());
+        kubectl
     }
 
     /// Major and minor.

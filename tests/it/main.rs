@@ -2,9 +2,11 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod after_copy;
+mod apart;
 mod cluster;
 mod config;
 mod control_plane;
+mod crashes;
 mod dry_run;
 mod embedded_api;
 mod embedded_fleet;
@@ -13,6 +15,7 @@ mod genuine;
 mod http;
 mod interventions;
 mod layers;
+mod load_tester;
 mod metrics_endpoint;
 mod outcomes;
 mod processes;
@@ -24,3 +27,4 @@ mod schemas;
 mod support;
 mod takeovers;
 mod tools;
+mod writing;

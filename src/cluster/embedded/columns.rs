@@ -158,11 +158,40 @@ fn autoscalers() -> Vec<Column> {
                 plain(&target["name"])
             ))
         }),
+        text("Targets", targets),
         number("MinPods", |o, _| count(o, "/spec/minReplicas")),
         number("MaxPods", |o, _| count(o, "/spec/maxReplicas")),
         number("Replicas", |o, _| count(o, "/status/currentReplicas")),
         old(),
     ]
+}
+
+/// What each metric is and shall be, as a real API server says it. Nobody measures for an embedded autoscaler: what is, is unknown.
+fn targets(autoscaler: &Value, _: Moment) -> Value {
+    let each = autoscaler.array_at("/spec/metrics").iter().map(|metric| {
+        let source = match metric["type"].as_str() {
+            Some("Resource") => &metric["resource"],
+            Some("Pods") => &metric["pods"],
+            Some("Object") => &metric["object"],
+            _ => &metric["external"],
+        };
+        let target = &source["target"];
+        let wanted = match target["averageUtilization"].as_i64() {
+            Some(percent) => format!("{percent}%"),
+            None if target["averageValue"].is_null() => plain(&target["value"]),
+            None => format!("{} (avg)", plain(&target["averageValue"])),
+        };
+        match source["name"].as_str() {
+            Some(resource) => format!("{resource}: <unknown>/{wanted}"),
+            None => format!("<unknown>/{wanted}"),
+        }
+    });
+    let each: Vec<String> = each.collect();
+    json!(if each.is_empty() {
+        "<none>".to_owned()
+    } else {
+        each.join(", ")
+    })
 }
 
 fn events() -> Vec<Column> {
@@ -176,9 +205,6 @@ fn events() -> Vec<Column> {
             let object = either(o, "involvedObject", "regarding");
             let kind = plain(&object["kind"]).to_lowercase();
             json!(format!("{kind}/{}", plain(&object["name"])))
-        }),
-        text("Message", |o, _| {
-            json!(plain(either(o, "message", "note")).trim())
         }),
         wide("Subobject", |o, _| {
             json!(plain(
@@ -196,6 +222,9 @@ fn events() -> Vec<Column> {
             } else {
                 json!(source)
             }
+        }),
+        text("Message", |o, _| {
+            json!(plain(either(o, "message", "note")).trim())
         }),
         wide("First Seen", |o, now| json!(age(first_seen(o), now))),
         Column::of("Count", "integer", WIDE, |o, _| {

@@ -70,6 +70,7 @@ pub(super) fn answer(store: &Store, route: &Route, accept: &str) -> Response<Bod
             None if groups.is_builtin(group) => status_answer(&Status::unknown_resource()),
             None => no_page(),
         },
+        Route::OpenApiV2 => openapi_v2(accept),
         Route::OpenApi => json_answer(200, &groups.openapi(store)),
         Route::OpenApiOf(group, version) => match groups.version(group, version) {
             Some(rows) => json_answer(200, &openapi_of(rows)),
@@ -84,6 +85,22 @@ pub(super) fn no_page() -> Response<Body> {
     typed_answer(404, TEXT, Bytes::from_static(b"404 page not found\n"))
 }
 
+/// kubectl before 1.24 asks for this before it applies anything, and goes on without what it does not find there: it is told of no kind.
+fn openapi_v2(accept: &str) -> Response<Body> {
+    const PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+    if accept.contains(PROTOBUF) {
+        // Field 1, `swagger`: "2.0".
+        // Its @ has no place in the type of an answer: clients cannot read such a header.
+        return typed_answer(
+            200,
+            "application/octet-stream",
+            Bytes::from_static(b"\x0a\x032.0"),
+        );
+    }
+    let info = json!({"title": "Kubernetes", "version": VERSION});
+    json_answer(200, &json!({"swagger": "2.0", "info": info, "paths": {}}))
+}
+
 fn aggregated_answer(body: &Value) -> Response<Body> {
     let mut response = typed_answer(200, AGGREGATED, Bytes::from(body.to_string()));
     let public = http::HeaderValue::from_static("public");
@@ -93,12 +110,14 @@ fn aggregated_answer(body: &Value) -> Response<Body> {
     response
 }
 
-/// 1.33 is the version whose objects we type (the feature of `k8s-openapi`).
+/// The version whose objects we type (the feature of `k8s-openapi`).
+pub(super) const VERSION: &str = "v1.33.0";
+
 fn version() -> Value {
     json!({
         "major": "1",
         "minor": "33",
-        "gitVersion": "v1.33.0",
+        "gitVersion": VERSION,
         "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "2025-04-23T00:00:00Z",

@@ -1,12 +1,20 @@
-//! What tests and rehearsals do to the API server: lost answers, held writes, and a count of the requests.
+//! What tests and rehearsals do to the API server: requests lost, refused, late or never answered, partitions, held writes; and a count
+//! of the requests and a log of the writes.
 
 use std::{
     collections::BTreeMap,
-    fmt,
+    fmt, io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use http_body::Frame;
 use tokio::sync::watch;
+
+use super::status::Status;
+use crate::decide::facts::Moment;
 
 /// One request as the faults see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +33,8 @@ pub struct RequestInfo {
     pub subresource: String,
     /// Field manager of a write.
     pub manager: String,
+    /// `User-Agent`, as it was sent.
+    pub agent: String,
     /// Body of the request.
     pub body: bytes::Bytes,
 }
@@ -40,8 +50,65 @@ impl RequestInfo {
     }
 }
 
+/// `patch deployments/mcp-server/scale`.
+impl fmt::Display for RequestInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.verb, self.plural)?;
+        for part in [&self.name, &self.subresource] {
+            if !part.is_empty() {
+                write!(f, "/{part}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What becomes of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// It is carried out and answered.
+    Answered,
+    /// It is carried out this much later, and answered.
+    Late(Duration),
+    /// Its connection breaks before anything was done.
+    Lost,
+    /// It is carried out, and its connection breaks before the answer.
+    Unanswered,
+    /// It is not carried out, and no answer ever comes.
+    Ignored,
+    /// It is carried out, and no answer ever comes.
+    Hangs,
+    /// It is not carried out; the answer says why. The seconds go into `Retry-After`, if any are given.
+    Refused(Box<Status>, Option<u32>),
+}
+
+/// Decides on each request as it comes in.
+type Decider = Box<dyn FnMut(&RequestInfo) -> Fate + Send>;
+
 /// Which requests a fault is for.
 pub type Matcher = Arc<dyn Fn(&RequestInfo) -> bool + Send + Sync>;
+
+/// One write that has been answered, whether the answer arrived or not.
+#[derive(Debug, Clone)]
+pub struct Logged {
+    /// When it was carried out, by the cluster's clock.
+    pub at: Moment,
+    /// The request.
+    pub request: RequestInfo,
+    /// HTTP status of the answer.
+    pub code: u16,
+    /// The cluster's revision before and after it; the same when it has changed nothing. Exact where nothing else runs meanwhile, as in
+    /// a runtime of one thread.
+    pub revisions: (u64, u64),
+}
+
+impl Logged {
+    /// It has changed something.
+    #[must_use]
+    pub fn committed(&self) -> bool {
+        self.revisions.0 != self.revisions.1
+    }
+}
 
 /// The faults of one API server. Cheap to clone; all clones are the same.
 #[derive(Clone, Default)]
@@ -54,6 +121,38 @@ struct Inner {
     drops: Vec<Matcher>,
     holds: Vec<(Matcher, watch::Sender<Stage>)>,
     counts: BTreeMap<(&'static str, String, String), u64>,
+    decider: Option<Decider>,
+    /// Partitions with their numbers.
+    partitions: Vec<(u64, Matcher)>,
+    /// Watches that match break; the last one, which its number tells from those before it.
+    broken: Option<Matcher>,
+    log: Option<Vec<Logged>>,
+    /// Changes with `partitions` and `broken`.
+    news: watch::Sender<News>,
+}
+
+/// Counts what open watches have to hear of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct News {
+    partitions: u64,
+    breaks: u64,
+}
+
+/// Nothing of what matches gets through while this lives: requests wait, and so do the lines of open watches. What waited arrives at the
+/// end, as with a network that retransmits; callers have given up by then or not.
+pub struct Partition {
+    faults: Faults,
+    number: u64,
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        let mut inner = self.faults.lock();
+        inner
+            .partitions
+            .retain(|(number, _)| *number != self.number);
+        inner.news.send_modify(|news| news.partitions += 1);
+    }
 }
 
 /// How far a held request is.
@@ -107,6 +206,51 @@ impl Faults {
         Held { stage }
     }
 
+    /// From now on `decider` says what becomes of each request, in the order in which they come in. It must not call these faults.
+    pub fn decide(&self, decider: impl FnMut(&RequestInfo) -> Fate + Send + 'static) {
+        self.lock().decider = Some(Box::new(decider));
+    }
+
+    /// Nothing decides on requests any more: all are answered.
+    pub fn answer_all(&self) {
+        self.lock().decider = None;
+    }
+
+    /// Cuts what matches off until the returned handle is dropped.
+    #[must_use = "dropping the handle ends the partition"]
+    pub fn partition(
+        &self,
+        matcher: impl Fn(&RequestInfo) -> bool + Send + Sync + 'static,
+    ) -> Partition {
+        let mut inner = self.lock();
+        inner.news.send_modify(|news| news.partitions += 1);
+        let number = inner.news.borrow().partitions;
+        inner.partitions.push((number, Arc::new(matcher)));
+        Partition {
+            faults: self.clone(),
+            number,
+        }
+    }
+
+    /// Breaks the open watches that match.
+    pub fn break_watches(&self, matcher: impl Fn(&RequestInfo) -> bool + Send + Sync + 'static) {
+        let mut inner = self.lock();
+        inner.broken = Some(Arc::new(matcher));
+        inner.news.send_modify(|news| news.breaks += 1);
+    }
+
+    /// From now on every write is logged.
+    pub fn keep_log(&self) {
+        self.lock().log.get_or_insert_default();
+    }
+
+    /// The writes since the log was last taken, in the order in which they were carried out.
+    #[must_use]
+    pub fn take_log(&self) -> Vec<Logged> {
+        let mut inner = self.lock();
+        inner.log.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     /// How many requests of this verb for this resource (all groups of that name) have come in.
     #[must_use]
     pub fn count(&self, verb: &str, plural: &str) -> u64 {
@@ -150,14 +294,16 @@ impl Faults {
             .sum()
     }
 
-    /// Counts the request, and waits if it is to be held.
-    pub(super) async fn arrived(&self, info: &RequestInfo) {
-        let held = {
+    /// Counts the request, waits if it is to be held or late, and says what becomes of it: never `Late`.
+    pub(super) async fn arrived(&self, info: &RequestInfo) -> Fate {
+        let (held, fate) = {
             let mut inner = self.lock();
             let key = (info.verb, info.group.clone(), info.plural.clone());
             *inner.counts.entry(key).or_insert(0) += 1;
             let found = inner.holds.iter().position(|(matches, _)| matches(info));
-            found.map(|i| inner.holds.swap_remove(i).1)
+            let held = found.map(|i| inner.holds.swap_remove(i).1);
+            let fate = inner.decider.as_mut().map_or(Fate::Answered, |d| d(info));
+            (held, fate)
         };
         if let Some(stage) = held {
             let mut seen = stage.subscribe();
@@ -169,6 +315,71 @@ impl Faults {
                 waits
             });
             let _ = seen.wait_for(|s| *s == Stage::Released).await;
+        }
+        let fate = if let Fate::Late(by) = fate {
+            tokio::time::sleep(by).await;
+            Fate::Answered
+        } else {
+            fate
+        };
+        self.through(info).await;
+        fate
+    }
+
+    /// Waits until no partition is in the way.
+    async fn through(&self, info: &RequestInfo) {
+        let mut news = self.lock().news.subscribe();
+        while self.lock().partitions.iter().any(|(_, m)| m(info)) {
+            // The sender lives in `self`, so the wait cannot fail.
+            let _ = news.changed().await;
+        }
+    }
+
+    /// Returns when the watch is to break, which knew of `known` breaks.
+    async fn breaks(&self, info: &RequestInfo, known: &mut u64, news: &mut watch::Receiver<News>) {
+        loop {
+            let now = news.borrow_and_update().breaks;
+            let newer = std::mem::replace(known, now) != now;
+            if newer && self.lock().broken.as_ref().is_some_and(|m| m(info)) {
+                return;
+            }
+            // The sender lives in `self`, so the wait cannot fail.
+            let _ = news.changed().await;
+        }
+    }
+
+    /// The lines of a watch, as far as they get through.
+    pub(super) fn watched(
+        &self,
+        info: RequestInfo,
+        frames: impl Stream<Item = Result<Frame<Bytes>, io::Error>> + Send + 'static,
+    ) -> impl Stream<Item = Result<Frame<Bytes>, io::Error>> + Send + 'static {
+        let news = self.lock().news.subscribe();
+        let known = news.borrow().breaks;
+        let state = (self.clone(), info, known, news, frames.boxed());
+        futures::stream::unfold(Some(state), |state| async {
+            let (faults, info, mut known, mut news, mut frames) = state?;
+            let next = async {
+                let line = frames.next().await;
+                faults.through(&info).await;
+                line
+            };
+            let line = tokio::select! {
+                biased;
+                () = faults.breaks(&info, &mut known, &mut news) => {
+                    let broken = io::Error::new(io::ErrorKind::ConnectionReset, "the connection of a watch broke");
+                    return Some((Err(broken), None));
+                }
+                line = next => line?,
+            };
+            Some((line, Some((faults, info, known, news, frames))))
+        })
+    }
+
+    /// Logs a write that was carried out.
+    pub(super) fn carried_out(&self, logged: impl FnOnce() -> Logged) {
+        if let Some(log) = &mut self.lock().log {
+            log.push(logged());
         }
     }
 
@@ -190,7 +401,9 @@ impl fmt::Debug for Faults {
         f.debug_struct("Faults")
             .field("drops", &inner.drops.len())
             .field("holds", &inner.holds.len())
+            .field("partitions", &inner.partitions.len())
+            .field("decides", &inner.decider.is_some())
             .field("counts", &inner.counts)
-            .finish()
+            .finish_non_exhaustive()
     }
 }

@@ -5,9 +5,11 @@ use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc};
 use futures::FutureExt as _;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use uuid::Uuid;
 
 use super::{
     controllers::Controllers,
+    load_tester::LoadTester,
     metrics::Metrics,
     proxy,
     server::ApiServer,
@@ -17,7 +19,8 @@ use super::{
 };
 use crate::{
     api::objects::{
-        CANARY, DEPLOYMENT, Kind, METRIC_TEMPLATE, NAMESPACE, ObjectExt, SCALED_OBJECT, SERVICE,
+        CANARY, DEPLOYMENT, Kind, METRIC_TEMPLATE, NAMESPACE, NODE, ObjectExt, SCALED_OBJECT,
+        SERVICE,
     },
     cluster::clock::Clock,
     decide::facts::Moment,
@@ -58,12 +61,6 @@ const CRD: Kind = Kind {
     kind: "CustomResourceDefinition",
     plural: "customresourcedefinitions",
 };
-const NODE: Kind = Kind {
-    group: "",
-    version: "v1",
-    kind: "Node",
-    plural: "nodes",
-};
 
 /// What a fleet is made of.
 #[derive(Debug, Clone)]
@@ -78,6 +75,8 @@ pub struct FleetOptions {
     pub clusters: Vec<(String, BTreeMap<String, String>)>,
     /// The requests in each cluster.
     pub traffic: Vec<Source>,
+    /// Where uids and made-up names come from: fleets of one seed that get the same requests become the same.
+    pub seed: Uuid,
 }
 
 impl FleetOptions {
@@ -103,6 +102,7 @@ impl FleetOptions {
                 service: "mcp-server".to_owned(),
                 per_second: 20,
             }],
+            seed: Uuid::new_v4(),
         }
     }
 }
@@ -155,9 +155,16 @@ pub struct Member {
     pub clock: Clock,
     tally: Tally,
     metrics: Arc<Metrics>,
+    load_tester: LoadTester,
 }
 
 impl Member {
+    /// What answers at `flagger-loadtester.test`.
+    #[must_use]
+    pub fn load_tester(&self) -> &LoadTester {
+        &self.load_tester
+    }
+
     /// The requests so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -201,6 +208,7 @@ impl Fleet {
             crds,
             clusters,
             traffic,
+            seed,
         } = options;
         let manifests = manifests(!crds.is_empty())?;
         let mut fleet = Self {
@@ -210,7 +218,7 @@ impl Fleet {
         };
         for (name, labels) in clusters {
             let clock = Clock::fast(epoch, speed);
-            let store = Store::new(clock.clone());
+            let store = Store::seeded(clock.clone(), Uuid::new_v5(&seed, name.as_bytes()));
             for crd in &crds {
                 apply(&store, &name, "flagger.app", &CRD, crd.clone())?;
             }
@@ -220,12 +228,18 @@ impl Fleet {
             let metrics = Arc::new(Metrics::new(epoch));
             let tally = Tally::default();
             let server = ApiServer::new(&name, store.clone());
-            server.on_service_proxy(proxy::service_proxy(Arc::clone(&metrics), clock.clone()));
+            let load_tester = LoadTester::new(store.clone());
+            server.on_service_proxy(proxy::service_proxy(
+                Arc::clone(&metrics),
+                load_tester.clone(),
+                clock.clone(),
+            ));
             let tasks = &mut fleet.tasks;
             let controllers = Controllers::new(store.clone(), Arc::clone(&metrics));
             tasks.spawn(watched(name.clone(), "controllers", controllers.run()));
             let requests =
-                Traffic::new(store, Arc::clone(&metrics), tally.clone(), traffic.clone());
+                Traffic::new(store, Arc::clone(&metrics), tally.clone(), traffic.clone())
+                    .with(load_tester.clone());
             tasks.spawn(watched(name.clone(), "traffic", requests.run()));
             fleet.members.push(Member {
                 name,
@@ -234,6 +248,7 @@ impl Fleet {
                 clock,
                 tally,
                 metrics,
+                load_tester,
             });
         }
         Ok(fleet)

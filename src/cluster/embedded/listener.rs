@@ -17,7 +17,10 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::fleet::{Fleet, Member};
+use super::{
+    exposition,
+    fleet::{Fleet, Member},
+};
 use crate::{cluster::clock::rfc3339_micro, decide::facts::Moment};
 
 /// Largest request body, as a Kubernetes API server has it (3 MiB).
@@ -30,8 +33,8 @@ struct Shared {
     closing: CancellationToken,
 }
 
-/// Serves every cluster of the fleet at `/clusters/NAME/...`, and its clock at `/clusters/NAME/clock`, until `shutdown`
-/// is ready; open watches end then, other requests are finished. The future holds nothing of the fleet but its servers.
+/// Serves every cluster of the fleet at `/clusters/NAME/...`, its clock at `/clusters/NAME/clock` and what its workloads measure at
+/// `/clusters/NAME/metrics`, until `shutdown` is ready; open watches end then, other requests are finished. The future holds nothing of the fleet but its servers.
 ///
 /// # Errors
 /// When the listener fails.
@@ -97,8 +100,10 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let Some(member) = shared.members.iter().find(|m| m.name == name) else {
         return missing(&shared);
     };
-    if rest == "/clock" {
-        return clock(shared.epoch, member);
+    match rest {
+        "/clock" => return clock(shared.epoch, member),
+        "/metrics" => return metrics(member),
+        _ => {}
     }
     let uri = match request.uri().query() {
         Some(query) => format!("{rest}?{query}"),
@@ -153,6 +158,11 @@ fn clock(epoch: Moment, member: &Member) -> Response {
         "speed": member.clock.speed(),
     });
     axum::Json(body).into_response()
+}
+
+fn metrics(member: &Member) -> Response {
+    let content_type = [(header::CONTENT_TYPE, exposition::CONTENT_TYPE)];
+    (content_type, member.metrics().exposition()).into_response()
 }
 
 /// A kubeconfig for the clusters of `fleet` served at `address`: one context for each, the first current. Its extension

@@ -148,7 +148,7 @@ impl Metrics {
     pub fn new(epoch: Moment) -> Self {
         Self {
             counters: Mutex::new(Counters {
-                scraped_at: epoch,
+                ticked_at: epoch,
                 ..Counters::default()
             }),
             #[cfg(feature = "embedded-metrics")]
@@ -161,13 +161,29 @@ impl Metrics {
         lock(&self.counters).record(hit);
     }
 
+    /// From now on so many requests wait at a workload beside those that are being answered, as behind a slow dependency; 0 ends it.
+    pub fn set_queue(&self, namespace: &str, workload: &str, waiting: u32) {
+        let key = (Arc::from(namespace), Arc::from(workload));
+        lock(&self.counters).queues.insert(key, waiting);
+    }
+
     /// Reads all counters into the history, as of `now`.
     pub fn scrape(&self, now: Moment) {
-        let readings = lock(&self.counters).read(now);
+        let readings = {
+            let mut counters = lock(&self.counters);
+            counters.tick(now);
+            counters.read()
+        };
         #[cfg(feature = "embedded-metrics")]
         lock(&self.history).write(now, &readings);
         #[cfg(not(feature = "embedded-metrics"))]
         drop(readings);
+    }
+
+    /// What a Prometheus that scrapes the cluster now gets to read.
+    #[must_use]
+    pub fn exposition(&self) -> String {
+        super::exposition::text(&lock(&self.counters).read())
     }
 
     /// Evaluates `query` at one moment.
@@ -239,7 +255,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Counters {
     routes: BTreeMap<RouteKey, Histogram<19>>,
     pods: BTreeMap<PodKey, PodCounters>,
-    scraped_at: Moment,
+    /// Requests that wait at a workload (by namespace and name), beside those that its pods work on.
+    queues: BTreeMap<(Arc<str>, Arc<str>), u32>,
+    ticked_at: Moment,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -263,8 +281,10 @@ struct PodCounters {
     duration: Histogram<9>,
     success: u64,
     error: u64,
-    /// Milliseconds of work that arrived since the last scrape.
+    /// Milliseconds of work that arrived since the last tick.
     busy_ms: u64,
+    /// Requests at work, over the time between the last two ticks.
+    depth: f64,
 }
 
 #[derive(Debug)]
@@ -358,18 +378,32 @@ impl Counters {
         }
     }
 
-    fn read(&mut self, now: Moment) -> Vec<Reading> {
+    /// Forgets what is gone and measures what is measured over the time since the last tick.
+    fn tick(&mut self, now: Moment) {
         let fresh = |touched: Moment| now.since(touched) < FORGET_AFTER_MS;
         self.routes.retain(|_, route| fresh(route.touched));
         self.pods.retain(|_, pod| fresh(pod.duration.touched));
+        let elapsed_ms = now.since(self.ticked_at).max(1);
+        self.ticked_at = now;
+        let mut queues = self.queues.clone();
+        for (key, pod) in &mut self.pods {
+            // A workload's queue is counted once, at one of its pods.
+            let of = (Arc::clone(&key.namespace), Arc::clone(&key.workload));
+            let waiting = queues.remove(&of).unwrap_or(0);
+            // Little's law: requests in the house = work that arrived per unit of time.
+            let answering =
+                float(std::mem::take(&mut pod.busy_ms)) / float(elapsed_ms.unsigned_abs());
+            pod.depth = answering + f64::from(waiting);
+        }
+    }
+
+    fn read(&self) -> Vec<Reading> {
         let mut out = Vec::new();
         for (key, route) in &self.routes {
             read_route(key, route, &mut out);
         }
-        let elapsed_ms = now.since(self.scraped_at).max(1);
-        self.scraped_at = now;
-        for (key, pod) in &mut self.pods {
-            read_pod(key, pod, elapsed_ms, &mut out);
+        for (key, pod) in &self.pods {
+            read_pod(key, pod, &mut out);
         }
         out
     }
@@ -414,7 +448,7 @@ fn read_route(key: &RouteKey, route: &Histogram<19>, out: &mut Vec<Reading>) {
     route.read(names, &labels, &ISTIO_BOUNDS, out);
 }
 
-fn read_pod(key: &PodKey, pod: &mut PodCounters, elapsed_ms: i64, out: &mut Vec<Reading>) {
+fn read_pod(key: &PodKey, pod: &PodCounters, out: &mut Vec<Reading>) {
     let labels = vec![
         ("namespace", key.namespace.to_string()),
         ("pod", key.pod.to_string()),
@@ -432,9 +466,7 @@ fn read_pod(key: &PodKey, pod: &mut PodCounters, elapsed_ms: i64, out: &mut Vec<
         "mcp_request_duration_seconds_count",
     ];
     pod.duration.read(names, &labels, &MCP_BOUNDS, out);
-    // Little's law: requests in the house = work that arrived per unit of time.
-    let depth = float(std::mem::take(&mut pod.busy_ms)) / float(elapsed_ms.unsigned_abs());
-    out.push(reading("mcp_request_queue_depth", labels, depth));
+    out.push(reading("mcp_request_queue_depth", labels, pod.depth));
 }
 
 fn reading(name: &'static str, labels: Vec<(&'static str, String)>, value: f64) -> Reading {

@@ -3,11 +3,13 @@
 //! [`store::Store`] is the state and its rules, synchronous; [`server::ApiServer`] is the HTTP of it, behind a real
 //! `kube::Client` in process and behind a listener for kubectl alike.
 
+mod addresses;
 mod columns;
 mod crd;
 mod defaults;
 mod discovery;
 mod events;
+mod exposition;
 pub mod faults;
 mod fields;
 mod gc;
@@ -16,7 +18,9 @@ mod list;
 mod metadata;
 mod ownership;
 mod patch;
+mod patching;
 mod present;
+mod protobuf;
 mod rest;
 mod route;
 mod scale;
@@ -38,6 +42,7 @@ mod controllers;
 pub mod fleet;
 pub mod images;
 pub mod listener;
+pub mod load_tester;
 pub mod metrics;
 #[cfg(feature = "embedded-metrics")]
 mod promql;

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::{
     fields::{
         apply::{self, Author},
+        fit,
         managers::{self, Manager},
         set::{FieldSet, Step},
         shape::Shape,
-        walk,
     },
     kinds::{Scale, Served},
     scale,
@@ -238,7 +238,7 @@ fn check(api_version: &str, kind: &str, shape: &Shape, config: &Value) -> Result
     if !config["metadata"]["managedFields"].is_null() {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
-    let mistakes = walk::mistakes(shape, config);
+    let mistakes = fit::mistakes(shape, config);
     let why = match mistakes.as_slice() {
         [] => return Ok(()),
         [one] => one.clone(),

@@ -9,13 +9,11 @@ use serde_json::{Value, json};
 use super::{
     events,
     gc::{DeleteOptions, Deleted, Propagation},
-    kinds::{EVENTS, Scale, Served},
+    kinds::{EVENTS, Served},
     list::{self, shown},
-    ownership,
-    patch::Format,
     present::{Form, Presenter},
+    protobuf,
     route::{Query, Target},
-    scale,
     selector::Filter,
     status::{Cause, Status},
     store::Store,
@@ -182,7 +180,7 @@ fn check_numbers(query: &Query) -> Result<(), Status> {
     Ok(())
 }
 
-fn no_subresource(served: &Served, object: &str, name: &str) -> Status {
+pub(super) fn no_subresource(served: &Served, object: &str, name: &str) -> Status {
     match name {
         "log" | "exec" | "attach" | "portforward" => Status::bad_request(format!(
             "pods of an embedded cluster run no containers, so there is no {name}; events and metrics tell what they do"
@@ -192,11 +190,12 @@ fn no_subresource(served: &Served, object: &str, name: &str) -> Status {
     }
 }
 
-struct Answering<'a> {
-    store: &'a Store,
-    call: &'a Call,
-    served: Arc<Served>,
-    stored: Arc<Served>,
+/// One request, and what it is about.
+pub(super) struct Answering<'a> {
+    pub(super) store: &'a Store,
+    pub(super) call: &'a Call,
+    pub(super) served: Arc<Served>,
+    pub(super) stored: Arc<Served>,
 }
 
 impl Answering<'_> {
@@ -236,7 +235,7 @@ impl Answering<'_> {
             .map(|watch| Reply::Watch(Box::new(watch)))
     }
 
-    fn get(&self) -> Result<Object, Status> {
+    pub(super) fn get(&self) -> Result<Object, Status> {
         let Target {
             namespace, name, ..
         } = &self.call.target;
@@ -269,100 +268,7 @@ impl Answering<'_> {
         self.change(&writer, |_| Ok(wanted))
     }
 
-    fn patch(&self, subresource: Option<&'static str>) -> Result<(u16, Object), Status> {
-        let format = Format::of(&self.served, &self.call.content_type)?;
-        let force = self.patch_options(format)?;
-        if format == Format::Apply {
-            return self.apply(subresource, force);
-        }
-        let patch = self.parsed()?;
-        let writer = self.writer(subresource)?;
-        let changed = self.change(&writer, |current| {
-            if self.served.is_core_event() {
-                let patched = format.apply(&self.served, &patch, &events::to_core(current))?;
-                return Ok(events::from_core(&patched));
-            }
-            format.apply(&self.served, &patch, current)
-        });
-        Ok((200, changed?))
-    }
-
-    /// Server-side apply: it creates what is not there, but no subresource.
-    fn apply(
-        &self,
-        subresource: Option<&'static str>,
-        force: bool,
-    ) -> Result<(u16, Object), Status> {
-        let Target {
-            namespace, name, ..
-        } = &self.call.target;
-        let config = self.configuration()?;
-        let mut writer = self.writer(subresource)?;
-        writer.way = Way::Apply;
-        let (new, object) =
-            self.store
-                .apply_as(&self.stored, namespace, name, &writer, |current, now| {
-                    if current.is_none() && subresource.is_some() {
-                        return Err(Status::not_found(&self.served, name));
-                    }
-                    let object =
-                        ownership::applied(&self.served, current, &config, &writer, force, now)?;
-                    if object.name() == name {
-                        return Ok(object);
-                    }
-                    Err(Status::bad_request(format!(
-                        "the name of the object ({}) does not match the name on the URL ({name})",
-                        object.name()
-                    )))
-                })?;
-        Ok((if new { 201 } else { 200 }, object))
-    }
-
-    /// Checks the options of a PATCH; is it forced?
-    fn patch_options(&self, format: Format) -> Result<bool, Status> {
-        let query = &self.call.query;
-        let cause = match format {
-            Format::Apply if query.get("fieldManager").is_empty() => {
-                Cause::required("fieldManager", "is required for apply patch")
-            }
-            Format::Json | Format::Merge | Format::Strategic if !query.get("force").is_empty() => {
-                Cause {
-                    reason: "FieldValueForbidden",
-                    message: "Forbidden: may not be specified for non-apply patch".to_owned(),
-                    field: "force".to_owned(),
-                }
-            }
-            Format::Apply | Format::Json | Format::Merge | Format::Strategic => {
-                return Ok(query.is("force"));
-            }
-        };
-        Err(Status::invalid_options("PatchOptions", cause))
-    }
-
-    /// The body of an apply: YAML, of which JSON is a part.
-    fn configuration(&self) -> Result<Value, Status> {
-        let refused = |why: String| Status::bad_request(format!("error decoding YAML: {why}"));
-        let config: Value = match serde_json::from_slice(&self.call.body) {
-            Ok(config) => config,
-            Err(_) => serde_saphyr::from_slice(&self.call.body)
-                .map_err(|error| refused(error.to_string()))?,
-        };
-        let what = match config {
-            Value::Object(_) => return Ok(config),
-            Value::Null => return Ok(json!({})),
-            Value::Bool(_) => "bool",
-            Value::Number(_) => "number",
-            Value::String(_) => "string",
-            Value::Array(_) => "array",
-        };
-        // In the words of Go's decoder.
-        Err(refused(format!(
-            "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {what} into Go value of type \
-             map[string]interface {{}}"
-        )))
-    }
-
-    fn change(
+    pub(super) fn change(
         &self,
         writer: &Writer,
         f: impl FnOnce(&Value) -> Result<Value, Status>,
@@ -372,76 +278,6 @@ impl Answering<'_> {
         } = &self.call.target;
         self.store
             .update_as(&self.stored, namespace, name, writer, f)
-    }
-
-    fn scale(&self, verb: Verb) -> Result<Reply, Status> {
-        let Some(scale) = &self.served.scale else {
-            return Err(no_subresource(
-                &self.served,
-                &self.call.target.name,
-                "scale",
-            ));
-        };
-        let object = match verb {
-            Verb::Get => self.get()?,
-            Verb::Update => {
-                let wanted = self.body()?;
-                self.write_scale(scale, |_| Ok(wanted))?
-            }
-            Verb::Patch => {
-                let format = Format::of(&self.served, &self.call.content_type)?;
-                let force = self.patch_options(format)?;
-                if format == Format::Apply {
-                    self.apply_scale(scale, force)?
-                } else {
-                    let patch = self.parsed()?;
-                    self.write_scale(scale, |current| {
-                        let before = scale::read(scale, current);
-                        format.apply(&self.served, &patch, &before)
-                    })?
-                }
-            }
-            Verb::List
-            | Verb::Watch
-            | Verb::Create
-            | Verb::Delete
-            | Verb::DeleteCollection
-            | Verb::Proxy => return Err(Status::method_not_allowed()),
-        };
-        Ok(Reply::Json(
-            200,
-            scale::read(scale, &shown(&self.served, &object)),
-        ))
-    }
-
-    fn write_scale(
-        &self,
-        scale: &Scale,
-        f: impl FnOnce(&Value) -> Result<Value, Status>,
-    ) -> Result<Object, Status> {
-        let writer = self.writer(Some("scale"))?;
-        self.change(&writer, |current| {
-            let wanted = f(current)?;
-            scale::write(&self.served, scale, current, &wanted)
-        })
-    }
-
-    fn apply_scale(&self, scale: &Scale, force: bool) -> Result<Object, Status> {
-        let Target {
-            namespace, name, ..
-        } = &self.call.target;
-        let config = self.configuration()?;
-        let mut writer = self.writer(Some("scale"))?;
-        writer.way = Way::Apply;
-        let apply = |current: Option<&Value>, now: &str| {
-            let current = current.ok_or_else(|| Status::not_found(&self.served, name))?;
-            let served = &self.served;
-            ownership::applied_scale(served, scale, current, &config, &writer, force, now)
-        };
-        let applied = self
-            .store
-            .apply_as(&self.stored, namespace, name, &writer, apply);
-        Ok(applied?.1)
     }
 
     fn delete(&self) -> Result<Reply, Status> {
@@ -531,17 +367,21 @@ impl Answering<'_> {
     }
 
     /// The body of a POST or PUT.
-    fn body(&self) -> Result<Value, Status> {
+    pub(super) fn body(&self) -> Result<Value, Status> {
         let kind = self.call.content_type.split(';').next().unwrap_or_default();
         match kind.trim() {
             "" | "application/json" => self.parsed(),
             "application/yaml" => serde_saphyr::from_slice(&self.call.body).map_err(|error| {
                 Status::bad_request(format!("the body is not a YAML object: {error}"))
             }),
-            "application/vnd.kubernetes.protobuf" => Err(Status::unsupported_media_type(
-                "the embedded cluster does not read protobuf; with kubectl, append \
-                 --dry-run=client -o yaml | kubectl apply -f -",
-            )),
+            "application/vnd.kubernetes.protobuf" => {
+                protobuf::read(&self.call.body).ok_or_else(|| {
+                    Status::unsupported_media_type(
+                        "the embedded cluster does not read this kind as protobuf; with kubectl, append \
+                         --dry-run=client -o yaml | kubectl apply -f -",
+                    )
+                })
+            }
             _ => Err(Status::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: \
                  application/json, application/yaml, application/vnd.kubernetes.protobuf",
@@ -549,13 +389,13 @@ impl Answering<'_> {
         }
     }
 
-    fn parsed(&self) -> Result<Value, Status> {
+    pub(super) fn parsed(&self) -> Result<Value, Status> {
         // serde_saphyr reads JSON too, but its errors speak of YAML.
         serde_json::from_slice(&self.call.body)
             .map_err(|error| Status::bad_request(format!("the body is not valid JSON: {error}")))
     }
 
-    fn writer(&self, subresource: Option<&'static str>) -> Result<Writer, Status> {
+    pub(super) fn writer(&self, subresource: Option<&'static str>) -> Result<Writer, Status> {
         let validation = self.call.query.get("fieldValidation");
         if !matches!(validation, "" | "Ignore" | "Strict" | "Warn") {
             let allowed = ["", "Ignore", "Strict", "Warn"].map(Value::from);

@@ -17,6 +17,8 @@ pub(super) enum Route {
     Group(String),
     /// `/api/v1`, `/apis/GROUP/VERSION`: its resources.
     GroupVersion(String, String),
+    /// `/openapi/v2`.
+    OpenApiV2,
     /// `/openapi/v3`.
     OpenApi,
     /// `/openapi/v3/api/v1`, `/openapi/v3/apis/GROUP/VERSION`.
@@ -67,6 +69,7 @@ impl Route {
             ["apis", group, version] => {
                 Self::GroupVersion((*group).to_owned(), (*version).to_owned())
             }
+            ["openapi", "v2"] => Self::OpenApiV2,
             ["openapi", "v3"] => Self::OpenApi,
             ["openapi", "v3", "api", version] => {
                 Self::OpenApiOf(String::new(), (*version).to_owned())
@@ -238,6 +241,7 @@ mod tests {
                 "/api/v1",
                 Route::GroupVersion(String::new(), "v1".to_owned()),
             ),
+            ("/openapi/v2", Route::OpenApiV2),
             ("/openapi/v3", Route::OpenApi),
             ("/nonsense", Route::Unknown),
             ("/", Route::Unknown),

@@ -8,20 +8,19 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::future::BoxFuture;
+use futures::{Stream, future::BoxFuture};
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     discovery,
-    faults::{Faults, RequestInfo},
+    faults::{Fate, Faults, Logged, RequestInfo},
     present::Form,
     rest::{self, Call, Reply, Verb},
     route::{Query, Route, Target},
     status::Status,
     store::Store,
-    watch::Watch,
 };
 use crate::cluster::clock::Clock;
 
@@ -161,6 +160,7 @@ impl ApiServer {
             | Route::Groups
             | Route::Group(_)
             | Route::GroupVersion(..)
+            | Route::OpenApiV2
             | Route::OpenApi
             | Route::OpenApiOf(..)
             | Route::Unknown) => {
@@ -188,9 +188,18 @@ impl ApiServer {
             name: target.name.clone(),
             subresource: target.subresource.clone(),
             manager: manager.clone(),
+            agent: header(http::header::USER_AGENT),
             body: body.clone(),
         };
-        self.inner.faults.arrived(&info).await;
+        let fate = self.inner.faults.arrived(&info).await;
+        let done = match &fate {
+            Fate::Lost => return lost_answer(),
+            Fate::Ignored => std::future::pending().await,
+            Fate::Refused(status, retry_after) => return refused(verb, status, *retry_after),
+            Fate::Answered | Fate::Late(_) => true,
+            Fate::Unanswered | Fate::Hangs => false,
+        };
+        let before = self.inner.store.revision();
         let response = if verb == Verb::Proxy {
             self.proxy(&target, parts, body).await
         } else {
@@ -209,13 +218,26 @@ impl ApiServer {
             };
             let mut response = match rest::answer(&self.inner.store, verb, &call) {
                 Ok(Reply::Json(code, body)) => json_answer(code, &body),
-                Ok(Reply::Watch(watch)) => watch_answer(*watch),
+                Ok(Reply::Watch(watch)) => {
+                    watch_answer(self.inner.faults.watched(info.clone(), watch.into_frames()))
+                }
                 Err(status) => status_answer(&status),
             };
             warn(&mut response, &call.warnings.borrow());
             response
         };
-        if self.inner.faults.loses_answer(&info) {
+        if info.is_write() {
+            self.inner.faults.carried_out(|| Logged {
+                at: self.inner.store.clock().now(),
+                request: info.clone(),
+                code: response.status().as_u16(),
+                revisions: (before, self.inner.store.revision()),
+            });
+        }
+        if fate == Fate::Hangs {
+            std::future::pending::<()>().await;
+        }
+        if !done || self.inner.faults.loses_answer(&info) {
             return lost_answer();
         }
         response
@@ -352,8 +374,25 @@ pub(super) fn typed_answer(code: u16, media: &'static str, body: Bytes) -> Respo
     response
 }
 
-fn watch_answer(watch: Watch) -> Response<Body> {
-    let body = http_body_util::StreamBody::new(watch.into_frames()).boxed_unsync();
+/// A refusal that a fault makes up. A watch is told of a version that is too old by an event.
+fn refused(verb: Verb, status: &Status, retry_after: Option<u32>) -> Response<Body> {
+    if verb == Verb::Watch && status.code == 410 {
+        let line = format!("{}\n", json!({"type": "ERROR", "object": status.body()}));
+        return typed_answer(200, "application/json", Bytes::from(line));
+    }
+    let mut response = status_answer(status);
+    if let Some(seconds) = retry_after {
+        response
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+fn watch_answer(
+    frames: impl Stream<Item = Result<http_body::Frame<Bytes>, io::Error>> + Send + 'static,
+) -> Response<Body> {
+    let body = http_body_util::StreamBody::new(frames).boxed_unsync();
     let mut response = Response::new(body);
     response.headers_mut().insert(
         http::header::CONTENT_TYPE,

@@ -6,13 +6,17 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::{
     gc,
     kinds::{Catalog, Served},
     store::{Change, ChangeKind, ResourceKey},
 };
-use crate::api::objects::{Object, ObjectExt};
+use crate::{
+    api::objects::{Object, ObjectExt},
+    decide::facts::Moment,
+};
 
 /// Objects of one resource by (namespace, name).
 pub(super) type Table = BTreeMap<(String, String), Object>;
@@ -33,6 +37,10 @@ pub(super) struct State {
     pub(super) revision: u64,
     /// Last byte pair of the next cluster IP.
     pub(super) next_ip: u16,
+    /// Who is at it, and when: what the log says of each change.
+    pub(super) author: (Arc<str>, Moment),
+    /// Where uids and made-up names come from, and how many there were.
+    seed: (Uuid, u64),
     log: VecDeque<Change>,
     history: usize,
     /// The log is complete after this revision.
@@ -40,8 +48,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// An empty cluster that remembers `history` changes.
-    pub(super) fn new(history: usize) -> Self {
+    /// An empty cluster that remembers `history` changes. Its uids and made-up names follow from the seed.
+    pub(super) fn new(history: usize, seed: Uuid) -> Self {
         Self {
             tables: BTreeMap::new(),
             uids: HashMap::new(),
@@ -50,10 +58,18 @@ impl State {
             catalog: Catalog::builtin(),
             revision: 0,
             next_ip: 1,
+            author: (Arc::from(""), Moment::default()),
+            seed: (seed, 0),
             log: VecDeque::new(),
             history,
             floor: 0,
         }
+    }
+
+    /// A uid that no object of the cluster has had.
+    pub(super) fn new_uid(&mut self) -> Uuid {
+        self.seed.1 += 1;
+        Uuid::new_v5(&self.seed.0, &self.seed.1.to_be_bytes())
     }
 
     pub(super) fn object(&self, key: &ResourceKey, ns: &str, name: &str) -> Option<&Object> {
@@ -88,6 +104,8 @@ impl State {
             resource: key,
             object: Arc::clone(&object),
             previous,
+            manager: Arc::clone(&self.author.0),
+            at: self.author.1,
         });
         self.trim();
         object

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 use tokio::sync::watch;
+use uuid::Uuid;
 
 use super::{
     crd, gc,
@@ -66,6 +67,10 @@ pub struct Change {
     pub object: Object,
     /// The object before the change; none when it is new.
     pub previous: Option<Object>,
+    /// Field manager of the writer that it came with; empty for a deletion and what follows from one.
+    pub manager: Arc<str>,
+    /// When, by the cluster's clock.
+    pub at: Moment,
 }
 
 /// The objects of one cluster. Cheap to clone; all clones share the state.
@@ -88,7 +93,13 @@ impl Store {
     /// An empty cluster: the namespaces that every cluster has, and nothing else.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        let state = State::new(HISTORY);
+        Self::seeded(clock, Uuid::new_v4())
+    }
+
+    /// As [`Store::new`], with uids and made-up names that follow from the seed: the same requests leave the same objects.
+    #[must_use]
+    pub fn seeded(clock: Clock, seed: Uuid) -> Self {
+        let state = State::new(HISTORY, seed);
         let store = Self {
             shared: Arc::new(Shared {
                 state: Mutex::new(state),
@@ -301,6 +312,7 @@ impl Store {
         writer: &Writer,
         now: Moment,
     ) -> Result<Object, Status> {
+        state.author = (Arc::from(writer.manager.as_str()), now);
         let object = write::create(state, served, ns, object, writer, &rfc3339(now))?;
         if writer.dry_run {
             return Ok(Arc::new(object));
@@ -352,6 +364,7 @@ impl Store {
         if writer.dry_run {
             return Ok(Arc::new(object));
         }
+        state.author = (Arc::from(writer.manager.as_str()), now);
         let last_finalizer_gone = object.str_at("/metadata/deletionTimestamp").is_some()
             && object.array_at("/metadata/finalizers").is_empty()
             && !old.array_at("/metadata/finalizers").is_empty();
@@ -408,6 +421,7 @@ impl Store {
     ) -> Result<gc::Deleted, Status> {
         let now = self.shared.clock.now();
         let mut state = self.lock();
+        state.author = (Arc::from(""), now);
         let deleted = gc::delete(&mut state, served, scope(served, ns), name, options, now)?;
         self.publish(&state);
         Ok(deleted)

@@ -90,7 +90,11 @@ impl Column {
 
 /// The columns of a kind.
 pub(super) fn columns(served: &Served) -> Vec<Column> {
-    let mut all = vec![Column::of("Name", "string", 0, |o, _| json!(o.name()))];
+    let mut all = Vec::new();
+    // Of an event its name says least.
+    if served.kind != "Event" || served.custom.is_some() {
+        all.push(Column::of("Name", "string", 0, |o, _| json!(o.name())));
+    }
     match &served.custom {
         Some(custom) if !custom.columns.is_empty() => {
             all.extend(custom.columns.iter().map(Column::custom));
@@ -355,24 +359,31 @@ mod tests {
             "message": " Advance\n", "type": "Normal", "lastTimestamp": "2026-11-21T00:09:58Z", "count": 2,
             "source": {"component": "flagger"}});
         assert_eq!(
-            cells("", "events", &core)[1..6],
+            cells("", "events", &core),
             [
                 json!("2s"),
                 json!("Normal"),
                 json!("Synced"),
                 json!("canary/a"),
-                json!("Advance")
+                json!(""),
+                json!("flagger"),
+                json!("Advance"),
+                json!("<unknown>"),
+                json!(2),
+                json!("e")
             ]
         );
         let new = json!({"metadata": {"name": "e"}, "regarding": {"kind": "Canary", "name": "a"}, "reason": "Synced",
             "note": "Advance", "type": "Normal", "eventTime": "2026-11-21T00:09:57.000000Z"});
         assert_eq!(
-            cells("events.k8s.io", "events", &new)[1..6],
+            cells("events.k8s.io", "events", &new)[..7],
             [
                 json!("3s"),
                 json!("Normal"),
                 json!("Synced"),
                 json!("canary/a"),
+                json!(""),
+                json!(""),
                 json!("Advance")
             ]
         );

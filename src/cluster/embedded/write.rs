@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::{
+    addresses::{allocate_ip, keep_ip},
     defaults,
     kinds::Served,
     ownership::{same_entries, set_entries, updated},
@@ -76,7 +77,7 @@ pub(super) fn create(
         };
         check_namespace(state, served, object.namespace(), given)?;
     }
-    name_it(served, &mut object)?;
+    name_it(state, served, &mut object)?;
     let name = object.name().to_owned();
     if !object.resource_version().is_empty() {
         return Err(Status::bad_request(
@@ -111,7 +112,7 @@ pub(super) fn create(
     ] {
         meta.remove(key);
     }
-    meta.insert("uid".to_owned(), json!(Uuid::new_v4().to_string()));
+    meta.insert("uid".to_owned(), json!(state.new_uid().to_string()));
     meta.insert("creationTimestamp".to_owned(), json!(now));
     if served.generation {
         meta.insert("generation".to_owned(), json!(1));
@@ -245,40 +246,6 @@ fn new_mistakes(served: &Served, old: &Value, new: &Value) -> Vec<Cause> {
     causes
 }
 
-/// The next free address of 10.96.0.0/16, for a Service that has none and wants one.
-fn allocate_ip(state: &mut State, service: &mut Value) {
-    let spec = &mut service["spec"];
-    if spec["type"] == "ExternalName" || !spec.is_object() {
-        return;
-    }
-    if spec.str_at("/clusterIP").is_none_or(str::is_empty) {
-        let [high, low] = state.next_ip.to_be_bytes();
-        state.next_ip = state.next_ip.wrapping_add(1).max(1);
-        spec["clusterIP"] = json!(format!("10.96.{high}.{low}"));
-    }
-    spec["clusterIPs"] = json!([spec["clusterIP"]]);
-    for (key, value) in [
-        ("ipFamilies", json!(["IPv4"])),
-        ("ipFamilyPolicy", json!("SingleStack")),
-    ] {
-        if spec[key].is_null() {
-            spec[key] = value;
-        }
-    }
-}
-
-/// A writer that does not know the address keeps it.
-fn keep_ip(old: &Value, new: &mut Value) {
-    if new["spec"]["type"] == "ExternalName" || !new["spec"].is_object() {
-        return;
-    }
-    for key in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {
-        if new["spec"][key].is_null() || new["spec"][key] == "" {
-            keep(&old["spec"], &mut new["spec"], key);
-        }
-    }
-}
-
 /// `apiVersion`, `kind` and namespace: filled in where absent, refused where they contradict the URL.
 fn identify(served: &Served, ns: &str, object: &mut Value) -> Result<(), Status> {
     if !object.is_object() {
@@ -321,7 +288,7 @@ fn identify(served: &Served, ns: &str, object: &mut Value) -> Result<(), Status>
 }
 
 /// Makes up a name where only `generateName` is given.
-fn name_it(served: &Served, object: &mut Value) -> Result<(), Status> {
+fn name_it(state: &mut State, served: &Served, object: &mut Value) -> Result<(), Status> {
     if !object.name().is_empty() {
         return Ok(());
     }
@@ -334,15 +301,14 @@ fn name_it(served: &Served, object: &mut Value) -> Result<(), Status> {
     };
     // 253 is the longest name; the suffix is kept whole.
     let prefix: String = prefix.chars().take(248).collect();
-    object["metadata"]["name"] = json!(format!("{prefix}{}", suffix()));
+    object["metadata"]["name"] = json!(format!("{prefix}{}", suffix(state.new_uid())));
     Ok(())
 }
 
 /// Five characters that make no words, as Kubernetes appends them.
-fn suffix() -> String {
+fn suffix(from: Uuid) -> String {
     const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
-    Uuid::new_v4()
-        .as_bytes()
+    from.as_bytes()
         .iter()
         .take(5)
         .filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()))
@@ -523,7 +489,7 @@ pub(super) fn metadata(object: &mut Value) -> &mut Map<String, Value> {
         .expect("metadata must be the object that was just put there")
 }
 
-fn keep(old: &Value, new: &mut Value, key: &str) {
+pub(super) fn keep(old: &Value, new: &mut Value, key: &str) {
     match old.get(key) {
         Some(value) => new[key] = value.clone(),
         None => remove(new, key),

@@ -425,6 +425,8 @@ pub(super) fn answer(value: Reading) -> Answers {
                 value,
             }],
             share: Some(5.0),
+            requests: None,
+            cause: String::new(),
         }),
     }
 }

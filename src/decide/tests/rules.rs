@@ -21,8 +21,8 @@ const UNTOUCHED: &str = "before the copy the primary's template is not written";
 fn with(state: &State, seen: &Seen, effects: &[Effect]) -> Vec<&'static str> {
     let mut act = act(
         &plan(),
-        &state.clone().settled(95),
-        &seen.clone().weight(0),
+        &super::fixtures::state(),
+        &super::fixtures::seen(),
         &Answers::default(),
     );
     act.next = state.clone();

@@ -1,10 +1,6 @@
 //! Which control plane the tests run on, by the environment.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{env, path::PathBuf, process::Command};
 
 use crate::tools;
 
@@ -88,13 +84,15 @@ pub(super) fn parse_version(major: &str, minor: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// The kubectl that cleans up in a cluster of others.
+/// A kubectl: the one that was built, Debian's old one, or the machine's.
 pub(super) fn kubectl() -> PathBuf {
     let built = tools::folder("control-plane").join("bin/kubectl");
-    if built.exists() {
-        return built;
-    }
-    Path::new("kubectl").to_owned()
+    let old = tools::folder("kubectl-1.20").join("usr/bin/kubectl");
+    let machine = "kubectl".into();
+    [built, old]
+        .into_iter()
+        .find(|k| k.exists())
+        .unwrap_or(machine)
 }
 
 fn set(name: &str) -> Option<String> {

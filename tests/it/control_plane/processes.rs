@@ -132,7 +132,7 @@ impl Running {
         })
         .await?;
         if programs.has_controllers() {
-            let arguments = self.controller_arguments(&kubeconfig);
+            let arguments = self.controller_arguments(&kubeconfig, version);
             self.spawn(programs, "kube-controller-manager", &arguments)?;
             let controllers = "the service account that kube-controller-manager makes";
             self.until(limit, controllers, async || has_account(&client).await)
@@ -195,8 +195,8 @@ impl Running {
         ]
     }
 
-    fn controller_arguments(&self, kubeconfig: &Path) -> Vec<String> {
-        vec![
+    fn controller_arguments(&self, kubeconfig: &Path, version: (u32, u32)) -> Vec<String> {
+        let mut arguments = vec![
             format!("--kubeconfig={}", kubeconfig.display()),
             "--leader-elect=false".to_owned(),
             "--secure-port=0".to_owned(),
@@ -204,7 +204,12 @@ impl Running {
                 "--service-account-private-key-file={}",
                 self.file("accounts.key")
             ),
-        ]
+        ];
+        // Before 1.24 there was a second port, always the same one.
+        if version < (1, 24) {
+            arguments.push("--port=0".to_owned());
+        }
+        arguments
     }
 
     fn spawn(
@@ -312,7 +317,10 @@ async fn configuration(kubeconfig: &Path) -> Result<Config, String> {
         Kubeconfig::read_from(kubeconfig).map_err(|e| format!("cannot read {shown}: {e}"))?;
     let options = KubeConfigOptions::default();
     let config = Config::from_custom_kubeconfig(file, &options).await;
-    config.map_err(|e| format!("cannot use {shown}: {e}"))
+    let mut config = config.map_err(|e| format!("cannot use {shown}: {e}"))?;
+    // As in production: a fenced write must not be sent again later than it was checked.
+    config.default_retry = false;
+    Ok(config)
 }
 
 fn client(config: &Config) -> Result<Client, String> {

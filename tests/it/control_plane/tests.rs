@@ -109,12 +109,8 @@ async fn kubectl_finds_it_and_says_the_version() {
     let Some(control_plane) = ControlPlane::shared().await else {
         return;
     };
-    let Some(tool) = crate::tools::need("control-plane") else {
-        return;
-    };
-    let ran = std::process::Command::new(tool.join("bin/kubectl"))
-        .arg("--kubeconfig")
-        .arg(control_plane.kubeconfig())
+    let ran = control_plane
+        .kubectl()
         .args(["version", "--output=json"])
         .output()
         .unwrap();

@@ -48,7 +48,7 @@ const MANIFESTS: [&str; 4] = [
 
 /// Registers whole rollouts that are the same on both worlds: `embedded::NAME` on the paused clock, `real::NAME` on a genuine control plane.
 macro_rules! on_both {
-    ($($name:ident),+ $(,)?) => {
+    ($($name:ident),+ $(,)? $(; real only: $($only:ident),+ $(,)?)?) => {
         mod embedded {
             $(#[tokio::test(start_paused = true)]
             async fn $name() {
@@ -57,16 +57,25 @@ macro_rules! on_both {
         }
 
         mod real {
-            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $name() {
-                if let Some(rig) = $crate::genuine::real(stringify!($name)).await {
-                    super::$name(rig).await;
-                }
-            })+
+            $($crate::genuine::on_real!($name);)+
+            $($($crate::genuine::on_real!($only);)+)?
         }
     };
 }
 pub(crate) use on_both;
+
+/// Registers one on a genuine control plane.
+macro_rules! on_real {
+    ($name:ident) => {
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $name() {
+            if let Some(rig) = $crate::genuine::real(stringify!($name)).await {
+                super::$name(rig).await;
+            }
+        }
+    };
+}
+pub(crate) use on_real;
 
 /// One namespace of a genuine control plane, with the example in it.
 pub(crate) struct Real {
@@ -123,6 +132,10 @@ fn manifests(namespace: &str) -> Vec<Value> {
     for manifest in &mut all {
         manifest["metadata"]["namespace"] = namespace.into();
         match manifest["kind"].as_str().unwrap() {
+            // Where there are nodes, pods stay the stand-in's.
+            "Deployment" => {
+                manifest["spec"]["template"]["spec"]["schedulerName"] = "stand-in".into();
+            }
             "MetricTemplate" => {
                 let provider = manifest["spec"]["provider"].as_object_mut().unwrap();
                 provider.remove("address").unwrap();
@@ -280,8 +293,14 @@ impl World for Real {
         None
     }
 
+    async fn assert_served_by(rig: &Rig<Self>, _workload: &str, seconds: u64) {
+        rig.pass(seconds).await;
+    }
+
     /// There is no traffic.
-    fn assert_requests_lost_at_most(&self, _most: u64) {}
+    fn lost(&self) -> u64 {
+        0
+    }
 }
 
 impl Real {
@@ -340,11 +359,10 @@ async fn live(client: Client, namespace: String) -> Live {
     let image = target
         .as_ref()
         .and_then(|t| t.str_at("/spec/template/spec/containers/0/image"));
-    let routes = route
-        .as_ref()
-        .map_or(&[][..], |r| r.array_at("/spec/http/0/route"));
-    let canary = routes
+    let rules = route.as_ref().map_or(&[][..], |r| r.array_at("/spec/http"));
+    let canary = rules
         .iter()
+        .flat_map(|rule| rule.array_at("/route"))
         .find(|r| r.str_at("/destination/host") == Some("mcp-server-canary"));
     Live {
         image: image.unwrap_or_default().to_owned(),

@@ -16,15 +16,15 @@ use serde_json::{Value, json};
 
 use super::child::PATIENCE;
 
-pub(super) const NAMESPACE: &str = "ai-platform";
-pub(super) const NAME: &str = "mcp-server";
+pub(crate) const NAMESPACE: &str = "ai-platform";
+pub(crate) const NAME: &str = "mcp-server";
 
 /// One context of a kubeconfig.
 #[derive(Clone)]
-pub(super) struct Kubectl(pub(super) Client);
+pub(crate) struct Kubectl(pub(super) Client);
 
 impl Kubectl {
-    pub(super) async fn new(kubeconfig: &Path, context: &str) -> Self {
+    pub(crate) async fn new(kubeconfig: &Path, context: &str) -> Self {
         install_crypto();
         let file = Kubeconfig::read_from(kubeconfig).unwrap();
         let options = KubeConfigOptions {
@@ -38,20 +38,20 @@ impl Kubectl {
         Self(Client::try_from(config).unwrap())
     }
 
-    pub(super) fn api(&self, kind: &Kind, namespace: &str) -> Api<DynamicObject> {
+    pub(crate) fn api(&self, kind: &Kind, namespace: &str) -> Api<DynamicObject> {
         Api::namespaced_with(self.0.clone(), namespace, &resource(kind))
     }
 
     /// Of a kind without namespaces, or in all of them.
-    pub(super) fn everywhere(&self, kind: &Kind) -> Api<DynamicObject> {
+    pub(crate) fn everywhere(&self, kind: &Kind) -> Api<DynamicObject> {
         Api::all_with(self.0.clone(), &resource(kind))
     }
 
-    pub(super) async fn get(&self, kind: &Kind, name: &str) -> Value {
+    pub(crate) async fn get(&self, kind: &Kind, name: &str) -> Value {
         raw(&self.api(kind, NAMESPACE).get(name).await.unwrap())
     }
 
-    pub(super) async fn merge(&self, kind: &Kind, name: &str, patch: Value) {
+    pub(crate) async fn merge(&self, kind: &Kind, name: &str, patch: Value) {
         let as_person = PatchParams::apply("kubectl-patch");
         self.api(kind, NAMESPACE)
             .patch(name, &as_person, &Patch::Merge(patch))
@@ -60,7 +60,7 @@ impl Kubectl {
     }
 
     /// `kubectl set image`.
-    pub(super) async fn set_image(&self, image: &str) {
+    pub(crate) async fn set_image(&self, image: &str) {
         let as_person = PatchParams::apply("kubectl-set");
         let containers = json!([{"name": NAME, "image": image}]);
         let patch = json!({"spec": {"template": {"spec": {"containers": containers}}}});
@@ -71,13 +71,13 @@ impl Kubectl {
     }
 
     /// `kubectl get --raw`.
-    pub(super) async fn get_raw(&self, path: &str) -> Value {
+    pub(crate) async fn get_raw(&self, path: &str) -> Value {
         let request = http::Request::get(path).body(Vec::new()).unwrap();
         self.0.request(request).await.unwrap()
     }
 
     /// `kubectl get canary mcp-server`: the cells of its row.
-    pub(super) async fn canary_row(&self) -> Vec<String> {
+    pub(crate) async fn canary_row(&self) -> Vec<String> {
         let path = format!("/apis/flagger.app/v1beta1/namespaces/{NAMESPACE}/canaries/{NAME}");
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
         let request = http::Request::get(path).header("accept", table);
@@ -92,7 +92,7 @@ impl Kubectl {
     }
 
     /// The value of a query to the cluster's Prometheus; 0 for an empty vector.
-    pub(super) async fn query(&self, promql: &str) -> f64 {
+    pub(crate) async fn query(&self, promql: &str) -> f64 {
         let query: String = form_urlencoded::Serializer::new(String::new())
             .append_pair("query", promql)
             .finish();
@@ -108,7 +108,7 @@ impl Kubectl {
     }
 
     /// Follows one object from what it is now.
-    pub(super) async fn watch(&self, kind: &Kind, name: &str) -> Watch {
+    pub(crate) async fn watch(&self, kind: &Kind, name: &str) -> Watch {
         let api = self.api(kind, NAMESPACE);
         let now = api.get(name).await.unwrap();
         let mut watch = Watch {
@@ -121,7 +121,7 @@ impl Kubectl {
         watch
     }
 
-    pub(super) async fn watch_canary(&self) -> Watch {
+    pub(crate) async fn watch_canary(&self) -> Watch {
         self.watch(&CANARY, NAME).await
     }
 }
@@ -136,16 +136,16 @@ fn resource(kind: &Kind) -> ApiResource {
     }
 }
 
-pub(super) fn raw(object: &DynamicObject) -> Value {
+pub(crate) fn raw(object: &DynamicObject) -> Value {
     serde_json::to_value(object).unwrap()
 }
 
 /// Every change of one object, none left out.
-pub(super) struct Watch {
+pub(crate) struct Watch {
     api: Api<DynamicObject>,
     name: String,
     events: BoxStream<'static, kube::Result<WatchEvent<DynamicObject>>>,
-    pub(super) object: Value,
+    pub(crate) object: Value,
 }
 
 impl Watch {
@@ -158,7 +158,7 @@ impl Watch {
     }
 
     /// The next state of the object.
-    pub(super) async fn next(&mut self) -> &Value {
+    pub(crate) async fn next(&mut self) -> &Value {
         loop {
             match self.events.try_next().await.unwrap() {
                 Some(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
@@ -173,7 +173,7 @@ impl Watch {
     }
 
     /// Waits for a state of the object; the one that is there counts.
-    pub(super) async fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> &Value {
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Value) -> bool) -> &Value {
         let found = async {
             while !wanted(&self.object) {
                 self.next().await;
@@ -184,7 +184,7 @@ impl Watch {
         &self.object
     }
 
-    pub(super) async fn until_phase(&mut self, phase: &str) -> &Value {
+    pub(crate) async fn until_phase(&mut self, phase: &str) -> &Value {
         self.until(|c| c.str_at("/status/phase") == Some(phase))
             .await
     }

@@ -1,6 +1,7 @@
 //! Real Prometheus judges the one of the embedded clusters, and what the engine makes of its answers.
 
 mod asked;
+mod live;
 mod queries;
 mod real;
 mod replay;

@@ -54,6 +54,22 @@ impl Prometheus {
         Some(Self::start(&tool, dir, "{}").await)
     }
 
+    /// One that scrapes `host:port/path` each second. `None` where it is not installed.
+    #[allow(dead_code)]
+    pub(super) async fn scraping(host: &str, path: &str) -> Option<Self> {
+        let tool = tools::need("prometheus")?;
+        // JSON is YAML.
+        let config = serde_json::json!({
+            "global": {"scrape_interval": "1s", "scrape_timeout": "1s"},
+            "scrape_configs": [{
+                "job_name": "embedded",
+                "metrics_path": path,
+                "static_configs": [{"targets": [host]}],
+            }],
+        });
+        Some(Self::start(&tool, Dir::new(), &config.to_string()).await)
+    }
+
     async fn start(tool: &Path, dir: Dir, config: &str) -> Self {
         let (file, log) = (dir.path("config"), dir.path("log"));
         std::fs::write(&file, config).unwrap();
@@ -106,6 +122,15 @@ impl Prometheus {
 
     fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// How many instant queries it has answered well.
+    pub(super) async fn queries_answered(&self) -> u64 {
+        let (_, body) = self.get("/metrics", &[]).await;
+        let text = String::from_utf8(body).unwrap();
+        let series = "prometheus_http_requests_total{code=\"200\",handler=\"/api/v1/query\"} ";
+        let count = text.lines().find_map(|line| line.strip_prefix(series));
+        count.map_or(0, |count| count.parse().unwrap())
     }
 
     /// Asks `path?parameters`: status and body.

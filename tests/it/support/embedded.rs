@@ -45,9 +45,10 @@ pub(crate) struct Embedded {
 }
 
 impl Embedded {
-    pub(super) fn start() -> Self {
+    pub(super) fn start(change: impl FnOnce(&mut FleetOptions)) -> Self {
         let mut options = FleetOptions::new(EPOCH, 1.0, crd::crds());
         options.clusters.retain(|(name, _)| name == "prod-kr");
+        change(&mut options);
         Self {
             fleet: Fleet::start(options).unwrap(),
             sabotage: Mutex::default(),
@@ -181,10 +182,18 @@ impl World for Embedded {
         }
     }
 
-    fn assert_requests_lost_at_most(&self, most: u64) {
+    async fn assert_served_by(rig: &Rig<Self>, workload: &str, seconds: u64) {
+        let from = rig.counts();
+        rig.pass(seconds).await;
+        let counts = rig.counts().since(&from);
+        assert_eq!(counts.no_endpoint_503, 0, "{counts:?}");
+        assert!(counts.share(workload) > 99.9, "{counts:?}");
+    }
+
+    fn lost(&self) -> u64 {
         let counts = self.counts();
-        assert!(counts.no_endpoint_503 <= most, "{counts:?}");
         assert!(counts.total > 2_000, "{counts:?}");
+        counts.no_endpoint_503
     }
 }
 

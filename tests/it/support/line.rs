@@ -8,13 +8,14 @@ use std::{
     },
 };
 
-use http::{Method, Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
 use kube::client::Body;
 use tokio::sync::{Notify, oneshot};
 
 /// Once cut nothing sets out any more; what is on its way arrives.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Line {
+    agent: HeaderValue,
     cut: Arc<AtomicBool>,
     holds: Arc<Mutex<Vec<Hold>>>,
     counts: Arc<Mutex<BTreeMap<String, u64>>>,
@@ -50,6 +51,16 @@ impl Held {
 }
 
 impl Line {
+    /// A line whose requests come as `User-Agent: canary-mcp/IDENTITY`.
+    pub(crate) fn new(identity: &str) -> Self {
+        Self {
+            agent: format!("canary-mcp/{identity}").parse().unwrap(),
+            cut: Arc::default(),
+            holds: Arc::default(),
+            counts: Arc::default(),
+        }
+    }
+
     /// Ends the line, as the death of its process does.
     pub(crate) fn cut(&self) {
         self.cut.store(true, Ordering::SeqCst);
@@ -105,8 +116,11 @@ impl Line {
     /// A client over this line.
     pub(crate) fn client(&self, inner: kube::Client) -> kube::Client {
         let line = self.clone();
-        let service = tower::service_fn(move |request: Request<Body>| {
+        let service = tower::service_fn(move |mut request: Request<Body>| {
             let (inner, line) = (inner.clone(), line.clone());
+            request
+                .headers_mut()
+                .insert(http::header::USER_AGENT, line.agent.clone());
             async move {
                 if line.cut.load(Ordering::SeqCst) {
                     return Err(std::io::Error::from(std::io::ErrorKind::ConnectionRefused).into());

@@ -16,7 +16,7 @@ use canary_mcp::{
     },
     cluster::{
         Cluster, ClusterSpec,
-        embedded::fleet::Member,
+        embedded::fleet::{FleetOptions, Member},
         registry::{Entry, Registry},
     },
     decide::{
@@ -33,7 +33,7 @@ use canary_mcp::{
 use serde_json::{Value, json};
 
 use embedded::{Embedded, Share};
-use line::Line;
+use line::{Held, Line};
 pub(crate) use world::{Watch, World};
 
 /// 2026-11-21T00:00:00Z.
@@ -56,8 +56,26 @@ pub(crate) struct Rig<W = Embedded> {
     pub(crate) control: Control,
     pub(crate) metrics: Metrics,
     leads: bool,
-    engine: Option<(Engine, Line)>,
+    engine: Option<Process>,
     world: W,
+}
+
+/// An engine and its line.
+pub(crate) struct Process {
+    engine: Engine,
+    line: Line,
+}
+
+impl Process {
+    /// Ends it as SIGKILL does: nothing is handed over, the Lease neither.
+    pub(crate) fn kill(self) {
+        self.line.cut();
+        drop(self.engine);
+    }
+
+    pub(crate) fn line(&self) -> Line {
+        self.line.clone()
+    }
 }
 
 /// What only its world can do.
@@ -88,7 +106,12 @@ impl Rig {
 
     /// A cluster that nobody drives yet. `leads`: an engine may.
     pub(crate) fn without_engine(leads: bool) -> Self {
-        Self::of(Embedded::start(), leads)
+        Self::of(Embedded::start(|_| {}), leads)
+    }
+
+    /// A cluster of a fleet with options of its own.
+    pub(crate) fn with_fleet(change: impl FnOnce(&mut FleetOptions)) -> Self {
+        Self::of(Embedded::start(change), true)
     }
 
     pub(crate) fn key() -> Key {
@@ -132,7 +155,12 @@ impl<W: World> Rig<W> {
 
     /// Starts an engine under this identity, with a line of its own.
     pub(crate) fn start_engine(&mut self, identity: &str) {
-        let line = Line::default();
+        self.engine = Some(self.process(identity));
+    }
+
+    /// An engine under this identity that the caller keeps; its requests come as `User-Agent: canary-mcp/IDENTITY`.
+    pub(crate) fn process(&self, identity: &str) -> Process {
+        let line = Line::new(identity);
         let client = line.client(self.world.client());
         let cluster = Cluster::new(self.world.spec(client, self.leads));
         let settings = Settings {
@@ -141,21 +169,27 @@ impl<W: World> Rig<W> {
         };
         let transport = self.world.transport();
         let engine = Engine::start(&[cluster], settings, self.metrics.clone(), transport);
-        self.engine = Some((engine, line));
+        Process { engine, line }
     }
 
     /// Ends the engine as SIGKILL does: nothing is handed over, the Lease neither.
     pub(crate) fn crash_engine(&mut self) {
-        if let Some((engine, line)) = self.engine.take() {
-            line.cut();
-            drop(engine);
+        if let Some(process) = self.engine.take() {
+            process.kill();
         }
     }
 
     /// The line of the engine that runs.
     pub(crate) fn line(&self) -> &Line {
-        let (_, line) = self.engine.as_ref().expect("an engine must run");
-        line
+        &self.engine.as_ref().expect("an engine must run").line
+    }
+
+    /// Waits for the held request, but not for ever.
+    pub(crate) async fn reached(&self, held: &Held) {
+        tokio::select! {
+            () = held.reached() => {}
+            () = self.world.clock().sleep(3_600_000) => panic!("the request must come within a virtual hour"),
+        }
     }
 
     pub(crate) fn now(&self) -> Moment {
@@ -356,7 +390,7 @@ impl<W: World> Rig<W> {
         assert_eq!(self.canary().str_at("/status/phase"), Some(phase.name()));
         self.assert_idle();
         assert_eq!(self.image_of("mcp-server-primary"), image(primary));
-        self.world.assert_requests_lost_at_most(0);
+        assert_eq!(self.world.lost(), 0);
     }
 
     /// Lets the cluster's clock go on.

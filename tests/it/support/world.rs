@@ -7,6 +7,7 @@ use canary_mcp::{
     engine::Settings,
     outbound::http::Transport,
 };
+use http::Request;
 use kube::Client;
 use serde_json::Value;
 
@@ -39,6 +40,24 @@ pub(crate) trait World: Sized {
     /// Changes an object's status in the same way.
     fn modify_status(&self, kind: &Kind, name: &str, manager: &str, change: impl Fn(&mut Value));
     fn delete(&self, kind: &Kind, name: &str);
+    /// Applies a part of an object, as `kubectl apply --server-side` does.
+    async fn apply(&self, kind: &Kind, name: &str, manager: &str, part: &Value) {
+        let (version, plural) = (kind.api_version(), kind.plural);
+        let mut part = part.clone();
+        part["apiVersion"] = version.as_str().into();
+        part["kind"] = kind.kind.into();
+        part["metadata"]["name"] = name.into();
+        let api = if kind.group.is_empty() { "api" } else { "apis" };
+        let namespace = self.namespace();
+        let path = format!(
+            "/{api}/{version}/namespaces/{namespace}/{plural}/{name}?fieldManager={manager}"
+        );
+        let request = Request::patch(path)
+            .header("content-type", "application/apply-patch+yaml")
+            .body(serde_json::to_vec(&part).unwrap());
+        let applied: kube::Result<Value> = self.client().request(request.unwrap()).await;
+        applied.unwrap();
+    }
     /// From now on no new pod of the primary with this image comes up.
     fn sabotage(&self, image: &str);
     /// Ends every sabotage.
@@ -51,8 +70,10 @@ pub(crate) trait World: Sized {
     /// Until `end`: each weight of the canary, and its share of the requests from the moment the route had taken effect. `None` where there
     /// is no traffic.
     async fn shares(rig: &Rig<Self>, end: Phase) -> Option<Vec<Share>>;
-    /// Since the cluster's first, where there is traffic.
-    fn assert_requests_lost_at_most(&self, most: u64);
+    /// Lets the cluster's clock go on; meanwhile all requests are served, by this workload, where there is traffic.
+    async fn assert_served_by(rig: &Rig<Self>, workload: &str, seconds: u64);
+    /// Requests that met no endpoint so far, where there is traffic.
+    fn lost(&self) -> u64;
 }
 
 /// Follows a world.

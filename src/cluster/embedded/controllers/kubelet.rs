@@ -10,16 +10,17 @@ use super::{
     transition,
 };
 use crate::{
-    api::objects::{Object, ObjectExt, POD},
+    api::objects::{self, Object, ObjectExt, POD},
     cluster::{
         clock::rfc3339,
-        embedded::{images::Behaviour, store::Store},
+        embedded::{discovery::VERSION, images::Behaviour, store::Store},
     },
     decide::facts::Moment,
 };
 
 /// Name of the node that every pod runs on.
 pub(super) const NODE: &str = "embedded-1";
+const NODE_IP: &str = "10.0.0.1";
 const MANAGER: &str = "kubelet";
 /// From creation to the containers' start, milliseconds.
 const PULL_MS: i64 = 1_000;
@@ -36,6 +37,32 @@ const BACK_OFF_MS: [i64; 8] = [
 ];
 /// From the first failed pull to `ImagePullBackOff`, milliseconds.
 const PULL_BACK_OFF_MS: i64 = 10_000;
+
+/// Says that the node is up, as a kubelet does first of all.
+pub(super) fn register(store: &Store) {
+    let at = rfc3339(store.clock().now());
+    let report = json!({
+        "addresses": [
+            {"type": "InternalIP", "address": NODE_IP},
+            {"type": "Hostname", "address": NODE},
+        ],
+        "conditions": [{
+            "type": "Ready",
+            "status": "True",
+            "reason": "KubeletReady",
+            "message": "kubelet is posting ready status",
+            "lastHeartbeatTime": at,
+            "lastTransitionTime": at,
+        }],
+        "nodeInfo": {"kubeletVersion": VERSION, "architecture": "amd64", "operatingSystem": "linux"},
+    });
+    let written = store.modify_status(&objects::NODE, "", NODE, MANAGER, |node| {
+        node["status"] = report;
+    });
+    if let Err(status) = written {
+        tracing::error!(message = %status.message, "the node of an embedded cluster is not ready");
+    }
+}
 
 /// What the node knows of its pods, by uid.
 #[derive(Debug, Default)]
@@ -254,7 +281,7 @@ impl Life {
             .collect();
         let mut status = json!({
             "phase": if up { "Running" } else { "Pending" },
-            "hostIP": "10.0.0.1",
+            "hostIP": NODE_IP,
             "startTime": rfc3339(self.born),
             "qosClass": "Burstable",
             "conditions": conditions,

@@ -101,6 +101,7 @@ impl Controllers {
 
     /// Runs until the store is gone, which is never: end it by ending its task.
     pub(super) async fn run(mut self) {
+        kubelet::register(&self.store);
         let mut revisions = self.store.subscribe();
         self.relist();
         loop {
