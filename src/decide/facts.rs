@@ -33,6 +33,8 @@ impl Moment {
 pub struct Seen {
     /// The cluster's clock.
     pub now: Moment,
+    /// Since when this process leads the cluster: what was before it, nobody may have seen.
+    pub led_since: Moment,
     /// The run that would begin now: its id and pin, made from the Canary's uid, the target's revision and the run's number.
     pub next_run: Option<NextRun>,
     /// The target workload: the canary's copy. `None` when there is no such Deployment.

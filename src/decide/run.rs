@@ -100,6 +100,8 @@ impl Turn<'_> {
         if self.canary_ready() {
             return act;
         }
+        // While nobody led, the canary may have been ready for all anybody knows.
+        let waited_from = waited_from.max(self.seen.led_since);
         let deadline = waited_from.plus(self.plan.progress_deadline);
         if self.seen.now < deadline {
             return act.until(deadline);

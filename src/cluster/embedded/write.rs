@@ -90,7 +90,16 @@ pub(super) fn create(
             None => remove(&mut object, "status"),
         }
     }
-    let given = metadata(&mut object).remove("managedFields");
+    let meta = metadata(&mut object);
+    let given = meta.remove("managedFields");
+    for key in [
+        "selfLink",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+    ] {
+        meta.remove(key);
+    }
     shape(served, &mut object, writer)?;
     let entries = match &given {
         Some(Value::Array(entries)) if writer.way == Way::Apply => entries.clone(),
@@ -104,14 +113,6 @@ pub(super) fn create(
         return Err(Status::invalid(served, &name, causes));
     }
     let meta = metadata(&mut object);
-    for key in [
-        "selfLink",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-    ] {
-        meta.remove(key);
-    }
     meta.insert("uid".to_owned(), json!(state.new_uid().to_string()));
     meta.insert("creationTimestamp".to_owned(), json!(now));
     if served.generation {

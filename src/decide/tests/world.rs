@@ -194,6 +194,7 @@ impl World {
         let n = run.map_or(0, |r| r.n + 1);
         Seen {
             now: self.now,
+            led_since: Moment::default(),
             next_run: Some(NextRun {
                 id: format!("run-{n}"),
                 n,

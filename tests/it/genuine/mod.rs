@@ -47,6 +47,7 @@ const MANIFESTS: [&str; 4] = [
 ];
 
 /// Registers whole rollouts that are the same on both worlds: `embedded::NAME` on the paused clock, `real::NAME` on a genuine control plane.
+/// Those after `real only:` say why they have no meaning on the embedded one.
 macro_rules! on_both {
     ($($name:ident),+ $(,)? $(; real only: $($only:ident),+ $(,)?)?) => {
         mod embedded {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     child::{Dir, Process, Serve},
-    rollout::initialized,
+    rollout::{initialized, patient},
 };
 use crate::tools;
 
@@ -194,7 +194,8 @@ async fn the_typescript_example_rolls_out() {
         return;
     };
     let mut serve = Serve::start(&["--embedded"]).await;
-    initialized(&mut serve).await;
+    let [kr, ..] = initialized(&mut serve).await;
+    patient(&kr).await;
     let home = Dir::new();
     // As `npm install` beside the file leaves it.
     std::os::unix::fs::symlink(tool.join("node_modules"), home.path("node_modules")).unwrap();
@@ -221,7 +222,8 @@ async fn the_python_example_rolls_out() {
         return;
     };
     let mut serve = Serve::start(&["--embedded"]).await;
-    initialized(&mut serve).await;
+    let [kr, ..] = initialized(&mut serve).await;
+    patient(&kr).await;
     rolls_out(|arguments| {
         let mut command = Command::new("python3");
         command

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     child::{Dir, Process, Serve},
     kubernetes::Kubectl,
-    rollout::{initialized, of, one_step, with},
+    rollout::{initialized, of, one_step, patient, with},
 };
 use crate::{support::image, tools};
 
@@ -161,13 +161,14 @@ fn script(name: &str) -> std::path::PathBuf {
 async fn tour(command: Command, dir: Dir, mode: &str, version: &str) {
     // At the speed that a person sees: three rollouts at once, beside whatever else the machine does, need their real seconds.
     let mut serve = Serve::start(&["--embedded"]).await;
-    let [_, jp, _] = initialized(&mut serve).await;
+    let [kr, jp, _] = initialized(&mut serve).await;
     let (mut client, agreed) = Client::connect(command, dir, &serve, mode).await;
     assert_eq!(agreed, version);
     lists_the_tools(&mut client).await;
     looks_around(&mut client).await;
 
     // The three clusters at once: the client tells their messages apart.
+    patient(&kr).await;
     one_step(&jp, "24h", None).await;
     let start = |cluster: &str, tag: &str| {
         let image = json!({"image": image(tag), "wait_seconds": 3600});

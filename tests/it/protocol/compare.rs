@@ -206,6 +206,16 @@ impl Names {
                         ("resourceVersion", Value::String(version)) if !version.is_empty() => {
                             *child = json!(self.version(version, of_object));
                         }
+                        ("managedFields", Value::Array(entries)) => {
+                            // They come by time, and two servers need not do two writes within one second.
+                            entries.sort_by_key(|entry| {
+                                ["operation", "manager", "subresource"]
+                                    .map(|key| entry[key].to_string())
+                            });
+                            for entry in entries.iter_mut() {
+                                self.rename(entry);
+                            }
+                        }
                         ("continue", Value::String(token)) if !token.is_empty() => {
                             *child = json!("<continue>")
                         }
