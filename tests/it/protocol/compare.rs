@@ -217,7 +217,7 @@ impl Names {
                             }
                         }
                         ("continue", Value::String(token)) if !token.is_empty() => {
-                            *child = json!("<continue>")
+                            *child = json!("<continue>");
                         }
                         _ => self.rename(child),
                     }
@@ -291,7 +291,7 @@ fn without_controllers(value: &mut Value) {
                 fields.remove("status");
                 let meta = &mut fields["metadata"];
                 meta["resourceVersion"] = Value::Null;
-                for entries in meta["managedFields"].as_array_mut().into_iter() {
+                for entries in meta["managedFields"].as_array_mut() {
                     entries.retain(|entry| entry["subresource"] != "status");
                 }
             }
