@@ -91,7 +91,7 @@ async fn until_agreed(real: &str, embedded: &str) {
                     let is = value(&transport, address, query).await;
                     let near = matches!(is, Reading::Value(v) if (v - about).abs() <= off);
                     all &= near && verdict(bounds, &is) == wanted;
-                    last.push_str(&format!("{address}: {is:?}, wanted {about}: {query}\n"));
+                    last += &format!("{address}: {is:?}, wanted {about}: {query}\n");
                 }
             }
             if all {

@@ -39,7 +39,7 @@ const NOT_COMPARED: [(&str, &str); 2] = [
 ];
 
 /// What the embedded server does not imitate: the name by which a request refers to it, paths, the reason.
-const NOT_IMITATED: [(&str, &[&str], &str); 15] = [
+const NOT_IMITATED: [(&str, &[&str], &str); 14] = [
     (
         "words of Go's decoder",
         &["message"],
@@ -104,11 +104,6 @@ const NOT_IMITATED: [(&str, &[&str], &str); 15] = [
         "definitions go at once",
         &["**"],
         "a definition is established, and goes with its objects, in the one write; there controllers do both later",
-    ),
-    (
-        "kinds of a table or a discovery",
-        &["**/responseKind"],
-        "the genuine one leaves group and version out where they are the resource's",
     ),
     (
         "words of a schema's validation",
@@ -222,7 +217,7 @@ impl Names {
                             }
                         }
                         ("continue", Value::String(token)) if !token.is_empty() => {
-                            *child = json!("<continue>")
+                            *child = json!("<continue>");
                         }
                         _ => self.rename(child),
                     }
@@ -296,7 +291,7 @@ fn without_controllers(value: &mut Value) {
                 fields.remove("status");
                 let meta = &mut fields["metadata"];
                 meta["resourceVersion"] = Value::Null;
-                for entries in meta["managedFields"].as_array_mut().into_iter() {
+                for entries in meta["managedFields"].as_array_mut() {
                     entries.retain(|entry| entry["subresource"] != "status");
                 }
             }
