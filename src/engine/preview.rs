@@ -17,7 +17,7 @@ use crate::{
     build::{
         apart, check, preflight,
         preview::{self, NewImage},
-        seen::seen,
+        seen::{Times, seen},
     },
     cluster::Cluster,
     decide::{
@@ -102,7 +102,15 @@ impl Control {
         let forecast = forecast::forecast(
             &plan,
             &state,
-            &seen(&plan, &state, &objects, now),
+            &seen(
+                &plan,
+                &state,
+                &objects,
+                Times {
+                    now,
+                    led_since: now,
+                },
+            ),
             ideal(&plan, &objects),
         );
         if forecast.milestones.is_empty() {
