@@ -88,7 +88,7 @@ const NOT_IMITATED: [(&str, &[&str], &str); 14] = [
     (
         "owners of some fields",
         &["**/managedFields"],
-        "a namespace's finalizers and a revision's data have an owner here, and so has the reference of an orphan; nobody applies those",
+        "a namespace's finalizers have an owner here, and so has the reference of an orphan; nobody applies those",
     ),
     (
         "words of the storage",
