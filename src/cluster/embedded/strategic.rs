@@ -247,7 +247,7 @@ mod tests {
             ),
             pod(&json!([{"name": "a", "image": "a:2", "env": [{"name": "Y", "value": "2"}]}])),
             pod(&json!([
-                {"name": "a", "image": "a:2", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
+                {"name": "a", "image": "a:2", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]},
                 {"name": "b", "image": "b:1"}])),
         );
     }
@@ -327,7 +327,7 @@ mod tests {
             "Pod",
             json!({"metadata": {"finalizers": ["a", "b"]}}),
             json!({"metadata": {"finalizers": ["c"], "$deleteFromPrimitiveList/finalizers": ["a"]}}),
-            json!({"metadata": {"finalizers": ["b", "c"]}}),
+            json!({"metadata": {"finalizers": ["c", "b"]}}),
         );
     }
 }

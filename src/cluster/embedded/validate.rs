@@ -409,8 +409,8 @@ mod tests {
             Some(&good),
             &other,
             &[
-                "spec.selector Invalid",
                 "spec.template.metadata.labels Invalid",
+                "spec.selector Invalid",
             ],
         );
     }

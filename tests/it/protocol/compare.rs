@@ -291,7 +291,7 @@ fn without_controllers(value: &mut Value) {
                 fields.remove("status");
                 let meta = &mut fields["metadata"];
                 meta["resourceVersion"] = Value::Null;
-                for entries in meta["managedFields"].as_array_mut() {
+                if let Some(entries) = meta["managedFields"].as_array_mut() {
                     entries.retain(|entry| entry["subresource"] != "status");
                 }
             }
