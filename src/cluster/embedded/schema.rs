@@ -3,6 +3,12 @@
 //! <https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/>. CEL rules
 //! (`x-kubernetes-validations`) are not evaluated.
 
+use std::{
+    collections::HashMap,
+    sync::{LazyLock, Mutex, PoisonError},
+};
+
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::status::{Cause, type_name};
@@ -302,12 +308,29 @@ fn check_string(schema: &Value, text: &str, path: &str, causes: &mut Vec<Cause>)
         });
     }
     if let Some(pattern) = schema["pattern"].as_str() {
-        // A pattern that cannot be compiled was refused with the definition.
-        if regex::Regex::new(pattern).is_ok_and(|r| !r.is_match(text)) {
+        if !matches(pattern, text) {
             let why = format!("{path} in body should match '{pattern}'");
             causes.push(Cause::invalid(path, &value, &why));
         }
     }
+}
+
+/// A pattern that cannot be compiled was refused with the definition: it matches everything.
+fn matches(pattern: &str, text: &str) -> bool {
+    /// Those of the definitions that a process comes across are some dozens.
+    const MOST: usize = 256;
+    // Compiling one costs a thousand times as much as applying it, and every write of a custom resource applies some.
+    static COMPILED: LazyLock<Mutex<HashMap<String, Option<Regex>>>> =
+        LazyLock::new(Mutex::default);
+    let mut compiled = COMPILED.lock().unwrap_or_else(PoisonError::into_inner);
+    if compiled.len() >= MOST && !compiled.contains_key(pattern) {
+        compiled.clear();
+    }
+    compiled
+        .entry(pattern.to_owned())
+        .or_insert_with(|| Regex::new(pattern).ok())
+        .as_ref()
+        .is_none_or(|regex| regex.is_match(text))
 }
 
 fn check_number(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {

@@ -18,8 +18,13 @@ const OURS: &str = "canary-mcp";
 const PAUSED: &str = "autoscaling.keda.sh/paused-replicas";
 /// `spec.analysis.settle` when none is given, milliseconds.
 const SETTLE: i64 = 10_000;
-/// How old a leader's view of the pods may be under faults: a watch that is cut off lists again within its longest back-off.
-const BLIND: i64 = 120_000;
+/// How old a leader's view of the pods may be under faults: a watch that is cut off lists again within its longest back-off (kube: 30 s, and
+/// as much again by jitter).
+const BLIND: i64 = 60_000;
+/// How old it may be in fine weather: a write that is on its way when the pod goes.
+const ON_ITS_WAY: i64 = 1_000;
+/// Endings of the tags of versions that no analysis lets pass.
+const BAD: [&str; 3] = ["-errors", "-slow", "-crash"];
 
 /// The endpoints of one copy.
 #[derive(Default)]
@@ -49,7 +54,13 @@ pub(super) struct Judge {
     shares: BTreeMap<String, i64>,
     /// Runs whose skip a person has asked for.
     skips: BTreeSet<String>,
+    /// The tags of those runs.
+    skipped: BTreeSet<String>,
     promoted: BTreeSet<String>,
+    /// Requests go wrong.
+    bad_weather: bool,
+    /// When they last did.
+    fine_since: Option<Moment>,
     /// The changes that broke a rule, in words.
     pub(super) broken: Vec<String>,
 }
@@ -58,6 +69,26 @@ impl Judge {
     /// A person asks that this run be promoted without analysis.
     pub(super) fn skip_asked(&mut self, run: &str) {
         self.skips.insert(run.to_owned());
+        let revision = self.status.str_at("/run/revision").unwrap_or_default();
+        let of_it = self.status.str_at("/run/id") == Some(run);
+        if let Some(tag) = self.tags.get(revision).filter(|_| of_it) {
+            self.skipped.insert(tag.clone());
+        }
+    }
+
+    /// From `now` on requests go wrong, or no longer do.
+    pub(super) fn weather(&mut self, bad: bool, now: Moment) {
+        if self.bad_weather && !bad {
+            self.fine_since = Some(now);
+        }
+        self.bad_weather = bad;
+    }
+
+    /// The copy has lost its last endpoint, and the leader may not know it yet.
+    fn unseen(&self, copy: &Copy, now: Moment) -> bool {
+        let blind = self.bad_weather || self.fine_since.is_some_and(|at| now.since(at) < BLIND);
+        let old = if blind { BLIND } else { ON_ITS_WAY };
+        copy.lost.is_some_and(|at| now.since(at) < old)
     }
 
     pub(super) fn hear(&mut self, change: &Change) {
@@ -69,6 +100,7 @@ impl Judge {
             self.canary_is(object);
         } else if change.resource.is(&VIRTUAL_SERVICE) && name == "mcp-server" {
             self.routed(change);
+            self.wanted(change);
         } else if change.resource.is(&SCALED_OBJECT) && name == "mcp-server" {
             let paused = object.annotation(PAUSED) == Some("0");
             if paused && !self.paused && &*change.manager == OURS {
@@ -83,9 +115,14 @@ impl Judge {
                 self.shrunk(change);
             }
             self.target_replicas = replicas;
+            self.wanted(change);
         } else if change.resource.is(&DEPLOYMENT) && name == "mcp-server-primary" {
             self.primary_is(change, &tag(object));
         }
+    }
+
+    /// Rule 5, in a run.
+    fn wanted(&mut self, change: &Change) {
         if self.route.is_some_and(|(share, _)| share > 0) && self.target_replicas == 0 {
             self.breaks(change, "5: the canary has traffic and no replica is wanted");
         }
@@ -132,7 +169,7 @@ impl Judge {
         }
     }
 
-    /// Rules 1, 2 and 6.
+    /// Rules 1 and 2.
     fn routed(&mut self, change: &Change) {
         let all = change.object.array_at("/spec/http/0/route");
         let weights: Vec<i64> = all
@@ -151,17 +188,19 @@ impl Judge {
             !self.primary.ready.is_empty(),
             !self.canary.ready.is_empty(),
         );
-        let recently = |copy: &Copy| copy.lost.is_some_and(|at| change.at.since(at) < BLIND);
+        let primary_seen = primary && !self.unseen(&self.primary, change.at);
+        let canary_lost = !canary && !self.unseen(&self.canary, change.at);
+        let primary_lost = !primary && !self.unseen(&self.primary, change.at);
         if now > before {
             let recorded = self.status.int_at("/canaryWeight").unwrap_or(0);
-            if now > recorded + self.step && primary && !recently(&self.primary) {
+            if now > recorded + self.step && primary_seen {
                 self.breaks(change, &format!("1: {now} after {recorded} was recorded"));
             }
-            if primary && !canary && !recently(&self.canary) {
+            if primary && canary_lost {
                 self.breaks(change, &format!("2: {now} for a canary without endpoints"));
             }
         }
-        if now < before && canary && !primary && !recently(&self.primary) {
+        if now < before && canary && primary_lost {
             self.breaks(change, "2: more for a primary without endpoints");
         }
         if let Some(run) = self.status.str_at("/run/id") {
@@ -188,17 +227,23 @@ impl Judge {
         }
         let first = self.primary_tag.is_empty();
         tag.clone_into(&mut self.primary_tag);
+        let bad = BAD.iter().any(|ending| tag.ends_with(ending));
+        if bad && !self.skipped.contains(tag) {
+            self.breaks(
+                change,
+                &format!("4: {tag} on the primary, and nobody asked for it"),
+            );
+            return;
+        }
         if first || self.promoted.contains(tag) {
             self.promoted.insert(tag.to_owned());
             return;
         }
         let run = self.status.str_at("/run/id").unwrap_or_default();
         let revision = self.status.str_at("/run/revision").unwrap_or_default();
-        let bad = ["-errors", "-slow", "-crash"];
-        let bad = bad.iter().any(|ending| tag.ends_with(ending));
         let share = self.shares.get(run).copied().unwrap_or(0);
         let of_run = self.tags.get(revision).is_some_and(|t| t == tag);
-        let analysed = !bad && share >= self.max_weight;
+        let analysed = share >= self.max_weight;
         if !of_run || !(analysed || self.skips.contains(run)) {
             self.breaks(
                 change,
@@ -230,3 +275,6 @@ impl Judge {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -192,7 +192,8 @@ struct Teller<'a> {
 
 impl Teller<'_> {
     async fn tell(&mut self, rollouts: u64) {
-        self.weather.send_replace(self.rng.bool());
+        let bad = self.rng.bool();
+        self.turns(bad);
         self.pass(30).await;
         self.ends("the bootstrap", &["Initialized"]).await;
         for n in 1..=rollouts {
@@ -209,7 +210,8 @@ impl Teller<'_> {
     }
 
     async fn rollout(&mut self, n: u64) {
-        self.weather.send_replace(self.rng.u8(..4) > 0);
+        let bad = self.rng.u8(..4) > 0;
+        self.turns(bad);
         let tag = self.tag(n);
         self.rig.set_image(&tag);
         let after = self.rng.u64(2..100);
@@ -274,7 +276,7 @@ impl Teller<'_> {
 
     /// The weather turns fine, and the target's version comes to an end in one of these phases, within half an hour.
     async fn ends(&mut self, what: &str, phases: &[&str]) {
-        self.weather.send_replace(false);
+        self.turns(false);
         for _ in 0..360 {
             self.pass(5).await;
             let canary = self.rig.canary();
@@ -302,6 +304,11 @@ impl Teller<'_> {
         let status = self.rig.canary()["status"].to_string();
         self.judge.broken.push(format!("no end: {status}"));
         self.name(what);
+    }
+
+    fn turns(&mut self, bad: bool) {
+        self.judge.weather(bad, self.rig.now());
+        self.weather.send_replace(bad);
     }
 
     fn name(&mut self, what: &str) {
