@@ -42,18 +42,12 @@ pub(super) fn page(
         "" => (revision_of(state, query)?, None),
         token => {
             let (revision, place) = parse_token(token)?;
-            (revision, Some(place))
+            (revision.unwrap_or(state.revision), Some(place))
         }
     };
-    let items = items_at(state, served, ns, revision).ok_or_else(|| {
-        if after.is_some() {
-            Status::expired(
-                "The provided continue parameter is too old to display a consistent list result. \
-                 You must start a new list without the continue parameter.",
-            )
-        } else {
-            too_old(revision, state)
-        }
+    let items = items_at(state, served, ns, revision).ok_or_else(|| match &after {
+        Some((ns, name)) => Status::expired_page(format!("{NEWEST}:{ns}/{name}")),
+        None => Status::expired("The resourceVersion for the provided list is too old."),
     })?;
     let mut items: Vec<Object> = items
         .into_iter()
@@ -159,7 +153,7 @@ pub(super) fn too_large(asked: u64, current: u64) -> Status {
     Status::too_large_version(asked, current)
 }
 
-/// A resourceVersion that the log has forgotten.
+/// A resourceVersion that the log has forgotten, to a watch.
 pub(super) fn too_old(asked: u64, state: &State) -> Status {
     Status::expired(format!(
         "too old resource version: {asked} ({})",
@@ -167,10 +161,18 @@ pub(super) fn too_old(asked: u64, state: &State) -> Status {
     ))
 }
 
-fn parse_token(token: &str) -> Result<(u64, (String, String)), Status> {
+/// In a token that goes on at whatever revision is the newest then.
+const NEWEST: &str = "-1";
+
+/// The revision, none for [`NEWEST`], and the last object that has been told.
+fn parse_token(token: &str) -> Result<(Option<u64>, (String, String)), Status> {
     let parsed = token.split_once(':').and_then(|(revision, place)| {
         let (ns, name) = place.split_once('/')?;
-        Some((revision.parse().ok()?, (ns.to_owned(), name.to_owned())))
+        let revision = match revision {
+            NEWEST => None,
+            number => Some(number.parse().ok()?),
+        };
+        Some((revision, (ns.to_owned(), name.to_owned())))
     });
     parsed.ok_or_else(|| {
         Status::bad_request(format!(

@@ -162,6 +162,7 @@ fn refused(field: String, why: String) -> Status {
             }],
             ..Details::default()
         })),
+        next: String::new(),
     }
 }
 

@@ -17,6 +17,8 @@ pub struct Status {
     pub message: String,
     /// Which object, and the causes.
     pub details: Option<Box<Details>>,
+    /// With what to go on with a list whose revision is forgotten; empty for everything else.
+    pub next: String,
 }
 
 /// `details` of a [`Status`].
@@ -116,6 +118,7 @@ impl Status {
             reason,
             message: message.into(),
             details: None,
+            next: String::new(),
         }
     }
 
@@ -320,6 +323,18 @@ impl Status {
         Self::new(410, "Expired", message)
     }
 
+    /// The revision of a list's first page is forgotten; `next` goes on at the newest one.
+    pub(super) fn expired_page(next: String) -> Self {
+        let mut status = Self::expired(
+            "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue \
+             parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided \
+             token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was \
+             returned and now may show up in the list.",
+        );
+        status.next = next;
+        status
+    }
+
     /// Nothing to pass the request on to.
     pub(super) fn unavailable(message: impl Into<String>) -> Self {
         Self::new(503, "ServiceUnavailable", message)
@@ -377,6 +392,9 @@ impl Status {
             "message": self.message,
             "code": self.code,
         });
+        if !self.next.is_empty() {
+            body["metadata"]["continue"] = json!(self.next);
+        }
         if !self.reason.is_empty() {
             body["reason"] = json!(self.reason);
         }

@@ -111,6 +111,7 @@ fn fault(request: &RequestInfo, rng: &mut Rng) -> Fate {
             reason,
             message: format!("{request} was chosen to fail"),
             details: None,
+            next: String::new(),
         };
         Fate::Refused(Box::new(status), retry_after)
     };

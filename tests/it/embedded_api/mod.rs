@@ -38,7 +38,7 @@ use kube::{
     Api, Client, Error,
     api::{
         ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
-        PropagationPolicy, WatchEvent, WatchParams,
+        PropagationPolicy, VersionMatch, WatchEvent, WatchParams,
     },
     core::{Status, response::StatusDetails},
     discovery::Discovery,

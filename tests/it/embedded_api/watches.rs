@@ -32,12 +32,32 @@ async fn pages_show_one_revision_whatever_happens_between_them() {
     assert_eq!(rest.metadata.resource_version, revision);
     assert_eq!(rest.metadata.continue_, None);
 
+    // In the words of Kubernetes 1.36.3.
     server.store().keep_history(0);
-    let expired = status(
-        api.list(&ListParams::default().continue_token(&token))
-            .await,
-    );
+    let again = ListParams::default().limit(1).continue_token(&token);
+    let expired = status(api.list(&again).await);
     assert_eq!((expired.code, expired.reason.as_str()), (410, "Expired"));
+    assert_eq!(
+        expired.message,
+        "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue \
+         parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided \
+         token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was \
+         returned and now may show up in the list."
+    );
+    let inconsistent = expired.metadata.unwrap().continue_.unwrap();
+    let again = ListParams::default().limit(1).continue_token(&inconsistent);
+    let newest = api.list(&again).await.unwrap();
+    // It was made after the first page.
+    assert_eq!(newest.items[0].metadata.name.as_deref(), Some("bb"));
+    assert_ne!(newest.metadata.resource_version, revision);
+    assert_ne!(newest.metadata.continue_, None);
+    let exact = ListParams::default().at("1").matching(VersionMatch::Exact);
+    let expired = status(api.list(&exact).await);
+    assert_eq!((expired.code, expired.reason.as_str()), (410, "Expired"));
+    assert_eq!(
+        expired.message,
+        "The resourceVersion for the provided list is too old."
+    );
     let malformed = status(
         api.list(&ListParams::default().continue_token("nonsense"))
             .await,

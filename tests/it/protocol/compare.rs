@@ -292,6 +292,10 @@ static FORMS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b10\.96\.\d+\.\d+\b", "<cluster IP>"),
         (r"current: \d+", "current: <revision>"),
         (
+            r"too old resource version: 1 \(\d+\)",
+            "too old resource version: 1 (<revision>)",
+        ),
+        (
             r"ResourceVersion in the precondition \(\d+\) does not match the ResourceVersion in record \(\d+\)",
             "ResourceVersion in the precondition (<revision>) does not match the ResourceVersion in record (<revision>)",
         ),

@@ -58,6 +58,7 @@ pub(crate) struct Step {
     reads: Reads,
     until: Option<u16>,
     until_there: Option<&'static str>,
+    forgotten: bool,
     needs: Option<Feature>,
     apart: Vec<&'static str>,
     only: Option<(&'static str, &'static str, Vec<&'static str>)>,
@@ -90,6 +91,7 @@ fn step(method: &'static str, path: &str) -> Step {
         reads: Reads::Whole,
         until: None,
         until_there: None,
+        forgotten: false,
         needs: None,
         apart: Vec::new(),
         only: None,
@@ -207,6 +209,12 @@ impl Step {
         self
     }
 
+    /// What the embedded server has been told before is forgotten first, as the genuine one has forgotten what was before the kind.
+    pub(crate) fn forgotten(mut self) -> Self {
+        self.forgotten = true;
+        self
+    }
+
     /// Where this lacks the request is made, and its answer not compared.
     pub(crate) fn needs(mut self, feature: Feature) -> Self {
         self.needs = Some(feature);
@@ -241,11 +249,14 @@ pub(crate) async fn check(scenario: Scenario) {
     for (kind, object) in own_world(namespace.name()) {
         store.create(&kind, object, "protocol").unwrap();
     }
-    let embedded = ApiServer::new("protocol", store).client();
+    let embedded = ApiServer::new("protocol", store.clone()).client();
     let mut ours = Side::new("embedded", embedded, namespace.name());
     let mut theirs = Side::new("genuine", control_plane.plain_client(), namespace.name());
     let mut differences = Vec::new();
     for (at, step) in scenario.steps.iter().enumerate() {
+        if step.forgotten {
+            store.keep_history(0);
+        }
         let (our, their) = (ours.run(step).await, theirs.run(step).await);
         if step.needs.as_ref().is_some_and(lacks) {
             let (number, method, path) = (at + 1, step.method, &step.path);

@@ -53,6 +53,28 @@ async fn an_open_watch_tells_what_happens() {
 }
 
 #[tokio::test]
+async fn a_watch_from_a_forgotten_revision_is_told_so_and_ends() {
+    let from = |query: &str| get(&format!("{WIDGETS}?watch=true&resourceVersion=1{query}"));
+    check(Scenario::new(
+        "a watch from a forgotten revision is told so and ends",
+        [
+            post(WIDGETS, &widget("a", &json!({"size": 1}))),
+            // The cache of a new kind may still have to fill.
+            from("").forgotten().until(200).until_it_ends(),
+            from("&allowWatchBookmarks=true").until_it_ends(),
+            from("&labelSelector=none").until_it_ends(),
+            from("")
+                .header(
+                    "accept",
+                    "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io",
+                )
+                .until_it_ends(),
+        ],
+    ))
+    .await;
+}
+
+#[tokio::test]
 async fn selected_objects_come_and_go() {
     check(Scenario::new(
         "selected objects come and go",
