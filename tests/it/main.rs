@@ -13,6 +13,7 @@ mod engine;
 mod genuine;
 mod http;
 mod interventions;
+mod kubectl;
 mod layers;
 mod metrics_endpoint;
 mod outcomes;
