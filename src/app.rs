@@ -146,6 +146,7 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
     };
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), &mesh_provider);
     let direct = Transport::Direct(client::client(false).map_err(Fatal::Client)?);
+    let reach = reach(&registry, fleet.as_ref(), engine);
     let driving = engine.then(|| {
         let clusters = known(&registry);
         Engine::start(&clusters, settings.clone(), metrics.clone(), direct.clone())
@@ -158,7 +159,7 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
     );
     let options = http::Options::new(allowed_host, ready(&draining), metrics);
     let address = listener.local_addr().map_err(Fatal::Serve)?;
-    say(&welcome(address, fleet.as_ref()));
+    say(&format!("{}{reach}", welcome(address, fleet.as_ref())));
     let ends = async move {
         asked_to_stop().await;
         draining.cancel();
@@ -173,6 +174,41 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         fleet.forget();
     }
     result.map_err(Fatal::Serve)
+}
+
+/// What this process may do on clusters that are not its own: who forgets `--lead` would wait for rollouts that nobody drives.
+fn reach(registry: &Registry, own: Option<&EmbeddedFleet>, engine: bool) -> String {
+    let (mut led, mut read, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+    for entry in registry.all() {
+        let name = entry.name.as_str();
+        match &entry.cluster {
+            Ok(_) if own.is_some_and(|own| own.fleet.member(name).is_some()) => {}
+            Ok(cluster) if engine && cluster.may_lead() => led.push(name),
+            Ok(_) => read.push(name),
+            Err(reason) => lost.push(format!("Not usable: {name}: {reason}\n")),
+        }
+    }
+    let line = |what: &str, names: &[&str]| match names {
+        [] => String::new(),
+        names => format!("{what}: {}\n", names.join(", ")),
+    };
+    let why = if engine {
+        "Read only here, no --lead matches"
+    } else {
+        "Read only here, --engine is off"
+    };
+    let none = if registry.all().is_empty() {
+        "There is no cluster: the kubeconfig has no context\n"
+    } else {
+        ""
+    };
+    [
+        none.to_owned(),
+        line("Rollouts are driven on", &led),
+        line(why, &read),
+        lost.concat(),
+    ]
+    .concat()
 }
 
 /// The clusters that could be read from their sources; whether one answers is for the engine to find out.

@@ -36,6 +36,7 @@ pub struct Extra<'a> {
 /// `lastTransitionTime` is when phase or weight changed last (Flagger: the last write, which comes to nearly the same).
 #[must_use]
 pub fn status(state: &State, extra: &Extra<'_>) -> Value {
+    let held = held(state);
     let mut status = json!({
         "phase": state.phase.name(),
         "canaryWeight": state.weight,
@@ -43,7 +44,7 @@ pub fn status(state: &State, extra: &Extra<'_>) -> Value {
         "iterations": 0,
         "trackedConfigs": {},
         "lastTransitionTime": rfc3339(state.since),
-        "conditions": conditions::conditions(Some(state.phase), extra),
+        "conditions": conditions::conditions(Some((state.phase, held.as_deref())), extra),
     });
     let fields = object(&mut status);
     put(fields, "lastAppliedSpec", state.last_applied.as_ref());
@@ -86,6 +87,20 @@ pub fn refusal_told(canary: &Value) -> bool {
 pub fn refusal_stands(canary: &Value) -> bool {
     conditions::find(canary, conditions::ACCEPTED)
         .is_some_and(|condition| condition["status"] == "False")
+}
+
+/// Why the step is held, if it is, in one sentence.
+#[must_use]
+pub fn held(state: &State) -> Option<String> {
+    let apart = state.evidence.apart.as_ref();
+    let apart = apart.filter(|apart| state.stage == Stage::Analysing && apart.holds())?;
+    let share = state.evidence.share.unwrap_or_default();
+    Some(format!(
+        "{share:.1}% of the requests reach the canary, its weight is {}%{}{}",
+        state.weight,
+        if apart.cause.is_empty() { "" } else { ": " },
+        apart.cause
+    ))
 }
 
 fn run_json(run: &Run, stage: Stage) -> Value {

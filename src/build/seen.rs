@@ -27,9 +27,19 @@ const START_FAILURES: i64 = 2;
 /// that never was.
 const CREATED_TWICE: i64 = 30_000;
 
+/// When the facts are seen.
+#[derive(Debug, Clone, Copy)]
+pub struct Times {
+    /// Now, by the cluster's clock.
+    pub now: Moment,
+    /// Since when this process leads the cluster.
+    pub led_since: Moment,
+}
+
 /// The facts of one Canary at one moment.
 #[must_use]
-pub fn seen(plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen {
+pub fn seen(plan: &Plan, state: &State, objects: &Objects, times: Times) -> Seen {
+    let Times { now, led_since } = times;
     let target = objects.target.as_ref();
     let run = state.run.as_ref();
     let pinned = run.and_then(|r| pin::pinned(objects, &r.template));
@@ -39,6 +49,7 @@ pub fn seen(plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen 
     let primary_has = |template: Option<&Value>| matches!((template, &objects.primary), (Some(t), Some(p)) if workload::primary_has(p, t));
     Seen {
         now,
+        led_since,
         next_run: target.map(|t| next_run(plan, state, objects, t)),
         target: target.map(|t| copy(t, objects, objects.canary_service.as_ref(), now)),
         primary: objects

@@ -1,5 +1,6 @@
 //! Golden tests of the builders, on the demo's objects.
 
+mod apart;
 mod check;
 mod fixtures;
 mod istio;

@@ -33,6 +33,8 @@ impl Moment {
 pub struct Seen {
     /// The cluster's clock.
     pub now: Moment,
+    /// Since when this process leads the cluster: what was before it, nobody may have seen.
+    pub led_since: Moment,
     /// The run that would begin now: its id and pin, made from the Canary's uid, the target's revision and the run's number.
     pub next_run: Option<NextRun>,
     /// The target workload: the canary's copy. `None` when there is no such Deployment.
@@ -198,6 +200,10 @@ pub struct Analysis {
     pub samples: Vec<Sample>,
     /// The canary's share of the requests over the last interval, percent; `None` when unknown.
     pub share: Option<f64>,
+    /// How many requests that is of; asked for only where the share is [`suspicious`](super::share::suspicious).
+    pub requests: Option<f64>,
+    /// Likely causes why the share is not the weight; looked for only then.
+    pub cause: String,
 }
 
 /// What a metric provider said.

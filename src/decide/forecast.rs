@@ -94,6 +94,8 @@ fn all_pass(plan: &Plan, at: Moment) -> Analysis {
         at,
         samples: plan.checks.iter().map(|c| sample(c.bounds)).collect(),
         share: None,
+        requests: None,
+        cause: String::new(),
     }
 }
 

@@ -20,6 +20,7 @@ mod promote;
 mod revert;
 pub mod rules;
 mod run;
+pub mod share;
 pub mod state;
 pub mod strategy;
 pub mod verdict;

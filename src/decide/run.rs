@@ -4,8 +4,8 @@ use super::{
     Act, Step, Turn,
     effect::{Effect, Tell, Weights},
     facts::{Analysis, Moment, Question, Request, Verb},
-    said_by,
-    state::{Phase, Skip, SkipSource, Stage, StepResult, Verdict},
+    said_by, share,
+    state::{Apart, Phase, Skip, SkipSource, Stage, StepResult, Verdict},
     strategy::canary,
     verdict,
 };
@@ -100,6 +100,8 @@ impl Turn<'_> {
         if self.canary_ready() {
             return act;
         }
+        // While nobody led, the canary may have been ready for all anybody knows.
+        let waited_from = waited_from.max(self.seen.led_since);
         let deadline = waited_from.plus(self.plan.progress_deadline);
         if self.seen.now < deadline {
             return act.until(deadline);
@@ -134,9 +136,14 @@ impl Turn<'_> {
             .filter_map(|c| verdict::halt(self.plan, c))
             .map(Tell::warning)
             .collect();
-        let mut act = match overall {
-            Verdict::Pass => self.passed(),
-            Verdict::Fail | Verdict::NoData => self.failed(),
+        let apart = self.apart(analysis);
+        let holds =
+            self.state.stage == Stage::Analysing && apart.as_ref().is_some_and(Apart::holds);
+        let mut act = match (overall, &apart) {
+            // Without its share of the requests a canary has no data either, and that is not its fault.
+            (Verdict::Pass | Verdict::NoData, Some(apart)) if holds => self.held(apart, analysis),
+            (Verdict::Pass, _) => self.passed(),
+            (Verdict::Fail | Verdict::NoData, _) => self.failed(),
         };
         act.tell.splice(0..0, halts);
         let evidence = &mut act.next.evidence;
@@ -149,6 +156,58 @@ impl Turn<'_> {
         evidence.checks = checks;
         evidence.share = analysis.share;
         evidence.share_at = Some(analysis.at);
+        evidence.apart = apart;
+        act
+    }
+
+    /// Whether share and weight part, and for how many intervals by now. Without a share nothing is known, and nothing is held.
+    fn apart(&self, analysis: &Analysis) -> Option<Apart> {
+        let (share, requests) = (analysis.share?, analysis.requests?);
+        let before = share::before(&self.state.evidence);
+        share::apart(self.state.weight, before, share, requests).then(|| {
+            let known = self.state.evidence.apart.as_ref();
+            Apart {
+                intervals: known.map_or(0, |a| a.intervals).saturating_add(1),
+                since: known.map_or(analysis.at, |a| a.since),
+                cause: analysis.cause.clone(),
+            }
+        })
+    }
+
+    /// The step holds: what was analysed is not what the weight says. No failed check; it ends when the share agrees, or a person decides,
+    /// or at the progress deadline, so that a run that nobody watches does not hold for ever.
+    fn held(&self, apart: &Apart, analysis: &Analysis) -> Act {
+        let deadline = apart.since.plus(self.plan.progress_deadline);
+        let why = format!(
+            "observed share {:.1}% of the requests, written weight {}%",
+            analysis.share.unwrap_or_default(),
+            self.state.weight
+        );
+        let cause = if apart.cause.is_empty() {
+            "no cause was found; clients without a sidecar are not split".to_owned()
+        } else {
+            apart.cause.clone()
+        };
+        if self.seen.now >= deadline {
+            let reason = format!(
+                "{why} for {} s: {cause}",
+                self.plan.progress_deadline / 1000
+            );
+            let told = Tell::warning(format!("Rolling back {} {reason}", self.who()));
+            return self.revert(&reason).tell(told);
+        }
+        let due = self.seen.now.plus(self.plan.interval);
+        let mut act = self.rest().until(due);
+        act.next.next_check_at = Some(due);
+        act.effects
+            .extend(self.route(Weights::to_canary(self.state.weight)));
+        let known = self.state.evidence.apart.as_ref();
+        if known.is_none_or(|a| !a.holds() || a.cause != apart.cause) {
+            act = act.tell(Tell::warning(format!(
+                "Halt {} advancement {why}: {cause}",
+                self.who()
+            )));
+        }
         act
     }
 

@@ -272,6 +272,19 @@ pub struct Evidence {
     pub share: Option<f64>,
     /// When that share was read.
     pub share_at: Option<Moment>,
+    /// Since when that share and the weight part, if they do.
+    pub apart: Option<Apart>,
+}
+
+/// The observed share of the requests and the written weight part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Apart {
+    /// Intervals in a row.
+    pub intervals: u32,
+    /// When it was first seen.
+    pub since: Moment,
+    /// Likely causes, each with what to do; empty when none was found.
+    pub cause: String,
 }
 
 /// One check, evaluated once.

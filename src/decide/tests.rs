@@ -16,5 +16,6 @@ mod liveness;
 mod repeated;
 mod requests;
 mod rules;
+mod share;
 mod verdicts;
 mod world;

@@ -10,10 +10,12 @@ use crate::{
         metric_template::MetricTemplate,
         objects::{Object, ObjectExt, Objects, Ref, SECRET},
     },
+    build::apart,
     cluster::{Cluster, ServiceCall},
     decide::{
         facts::{Analysis, Reading, Sample},
         plan::{Check, Plan, Source},
+        share,
         state::State,
     },
     outbound::{
@@ -46,10 +48,25 @@ pub(super) fn analysis<'a>(
     async move {
         let samples = join_all(plan.checks.iter().map(|check| asker.sample(check).boxed()));
         let (samples, share) = futures::join!(samples, asker.share());
+        let before = share::before(&state.evidence);
+        let parts = share.filter(|s| share::suspicious(state.weight, before, *s));
+        let requests = match parts {
+            Some(_) => asker.requests().await,
+            None => None,
+        };
+        let cause = match requests {
+            Some(_) => {
+                let (services, routes) = ctx.around();
+                apart::causes(plan, objects, &services, &routes).join("; ")
+            }
+            None => String::new(),
+        };
         Analysis {
             at: ctx.cluster().clock().now(),
             samples,
             share,
+            requests,
+            cause,
         }
     }
     .boxed()
@@ -92,6 +109,8 @@ pub(super) async fn live(
             at: cluster.clock().now(),
             samples,
             share: None,
+            requests: None,
+            cause: String::new(),
         },
         queries,
     }
@@ -182,14 +201,20 @@ impl Asker<'_> {
     }
 
     async fn share(&self) -> Option<f64> {
+        self.of_interval(builtin::SHARE).await
+    }
+
+    /// How many requests the share is of.
+    async fn requests(&self) -> Option<f64> {
+        self.of_interval(builtin::REQUESTS).await
+    }
+
+    /// A query of ours over the analysis' interval.
+    async fn of_interval(&self, query: &str) -> Option<f64> {
         let interval = format!("{}s", self.plan.interval / 1000);
         let values = self.values(interval, Vec::new());
-        match self
-            .query(builtin::SHARE, &values, &self.installed())
-            .await
-            .value
-        {
-            Reading::Value(share) => Some(share),
+        match self.query(query, &values, &self.installed()).await.value {
+            Reading::Value(value) => Some(value),
             Reading::NoData | Reading::Error(_) => None,
         }
     }

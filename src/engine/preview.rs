@@ -17,7 +17,7 @@ use crate::{
     build::{
         apart, check, preflight,
         preview::{self, NewImage},
-        seen::seen,
+        seen::{Times, seen},
     },
     cluster::Cluster,
     decide::{
@@ -99,10 +99,15 @@ impl Control {
             target: Some(Object::new(then)),
             ..objects
         };
+        // Nothing is held against what has been waiting: the forecast begins as if whoever leads did so from now on.
+        let times = Times {
+            now,
+            led_since: now,
+        };
         let forecast = forecast::forecast(
             &plan,
             &state,
-            &seen(&plan, &state, &objects, now),
+            &seen(&plan, &state, &objects, times),
             ideal(&plan, &objects),
         );
         if forecast.milestones.is_empty() {

@@ -15,12 +15,12 @@ use crate::{
         parse::{self, Refusal},
         status,
     },
-    build,
+    build::{self, seen::Times},
     cluster::{Clock, Cluster, Error, ErrorKind, lease::Held},
     decide::{
         self, Act, Step, Wait,
         effect::Tell,
-        facts::{Analysis, Answers, Question, Seen},
+        facts::{Analysis, Answers, Moment, Question, Seen},
         plan::Plan,
         rules,
         state::{Stage, State},
@@ -60,6 +60,11 @@ impl Ctx {
             .snapshot(&self.namespace, &self.name, self.close.as_ref())
     }
 
+    /// The Services of the Canary's namespace and all `VirtualServices`, from the watches.
+    pub(super) fn around(&self) -> (Vec<Object>, Vec<Object>) {
+        self.world.around(&self.namespace)
+    }
+
     /// One fenced write, taken into the caches.
     pub(super) async fn write(&self, write: &Write) -> Result<(), Error> {
         let object = self.cluster().write(write, Some(&self.held)).await?;
@@ -95,6 +100,8 @@ pub(super) struct Rollout {
     pub(super) shown: Option<Target>,
     /// resourceVersions of everything at the last tick.
     fingerprint: u64,
+    /// Since when this process leads.
+    led_since: Moment,
 }
 
 impl Rollout {
@@ -106,6 +113,7 @@ impl Rollout {
         canary: &Object,
     ) -> Self {
         let (namespace, name) = (canary.namespace().to_owned(), canary.name().to_owned());
+        let led_since = world.cluster().clock().now();
         let ctx = Ctx {
             shared,
             world,
@@ -122,6 +130,14 @@ impl Rollout {
             refusals: Vec::new(),
             shown: None,
             fingerprint: 0,
+            led_since,
+        }
+    }
+
+    fn times(&self, now: Moment) -> Times {
+        Times {
+            now,
+            led_since: self.led_since,
         }
     }
 
@@ -226,7 +242,7 @@ impl Rollout {
             let Some(plan) = self.accepted(&state, &objects).await? else {
                 return Ok(Some(Wait::Change));
             };
-            let seen = build::seen::seen(&plan, &state, &objects, now);
+            let seen = build::seen::seen(&plan, &state, &objects, self.times(now));
             self.warn(&objects, &state, &seen);
             let act = match decide::step(&plan, &state, &seen, &answers) {
                 Step::Ask(question) => {
@@ -309,7 +325,8 @@ impl Rollout {
             if now.canary.resource_version() != objects.canary.resource_version() {
                 return None;
             }
-            let seen = build::seen::seen(plan, state, &now, self.ctx.cluster().clock().now());
+            let times = self.times(self.ctx.cluster().clock().now());
+            let seen = build::seen::seen(plan, state, &now, times);
             if !matches!(
                 decide::step(plan, state, &seen, &Answers::default()),
                 Step::Ask(_)

@@ -204,6 +204,13 @@ impl World {
         Some(objects)
     }
 
+    /// The Services of a namespace, and all `VirtualServices`.
+    pub(super) fn around(&self, namespace: &str) -> (Vec<Object>, Vec<Object>) {
+        let mut services = self.broad.list(&SERVICE);
+        services.retain(|service| service.namespace() == namespace);
+        (services, self.broad.list(&VIRTUAL_SERVICE))
+    }
+
     /// Takes the answer of our own write into the caches at once. All that we write is watched broadly.
     pub(super) fn put(&self, kind: &Kind, object: Object) {
         if let Some(cache) = self.broad.of(kind) {

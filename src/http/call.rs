@@ -3,7 +3,7 @@
 use axum::{
     body::Body,
     extract::Request,
-    http::{HeaderMap, Method, StatusCode},
+    http::{HeaderMap, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::BODY_LIMIT;
+use super::{BODY_LIMIT, refusal};
 
 /// The first version of the protocol without sessions. Versions are dates and compare as text.
 const MODERN: &str = "2026-07-28";
@@ -46,7 +46,8 @@ struct Params {
     request_id: Option<Value>,
 }
 
-/// The layer: reads the body of a POST, notes what it is, and passes both on. What cannot be read goes on too, for rmcp to refuse.
+/// The layer: reads the body of a POST, notes what it is, and passes both on. What cannot be read goes on too, for rmcp to refuse it by Host,
+/// Origin and headers first; if nothing but the body is wrong, it is told as JSON-RPC wants it.
 pub(super) async fn read(request: Request, next: Next) -> Response {
     if request.method() != Method::POST {
         return next.run(request).await;
@@ -72,8 +73,18 @@ pub(super) async fn read(request: Request, next: Next) -> Response {
     if let Some(call) = recognise(&bytes, &parts.headers) {
         parts.extensions.insert(call);
     }
-    next.run(Request::from_parts(parts, Body::from(bytes)))
-        .await
+    let json = parts
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let response = next
+        .run(Request::from_parts(parts, Body::from(bytes.clone())))
+        .await;
+    // rmcp says 415 of a body that it cannot read, whatever its type is said to be.
+    if json && response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+        return refusal::unreadable(&bytes);
+    }
+    response
 }
 
 fn recognise(body: &[u8], headers: &HeaderMap) -> Option<Call> {

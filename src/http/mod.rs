@@ -6,6 +6,7 @@
 mod call;
 mod cancel;
 mod early;
+mod refusal;
 
 use std::{future::Future, io, sync::Arc, time::Duration};
 
@@ -101,12 +102,14 @@ where
         config,
     );
     let early = early::Early { grace, keep_alive };
-    // The last layer is the outermost: a request loses its credentials, is read, may be cancelled, and gets its head in time.
+    // The last layer is the outermost: a request loses its credentials, is told why it is refused, is read, may be cancelled, and gets its head
+    // in time.
     let mcp = Router::new()
         .route_service("/mcp", service)
         .layer(from_fn_with_state(early, early::answer))
         .layer(from_fn_with_state(cancel::Calls::default(), cancel::listen))
         .layer(from_fn(call::read))
+        .layer(from_fn(refusal::explain))
         .layer(from_fn(strip_credentials));
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))

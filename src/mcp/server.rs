@@ -9,11 +9,11 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     handler::server::{router::tool::ToolRouter, tool::ToolCallContext},
     model::{
-        CallToolRequestParams, CallToolResponse, CallToolResult, CompleteRequestMethod,
+        CacheScope, CallToolRequestParams, CallToolResponse, CompleteRequestMethod,
         CompleteRequestParams, CompleteResult, Implementation, ListPromptsRequestMethod,
         ListPromptsResult, ListResourceTemplatesRequestMethod, ListResourceTemplatesResult,
-        ListResourcesRequestMethod, ListResourcesResult, MetaObject, PaginatedRequestParams,
-        ProtocolVersion, ServerCapabilities, ServerConfig,
+        ListResourcesRequestMethod, ListResourcesResult, ListToolsResult, MetaObject,
+        PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig,
     },
     service::RequestContext,
     tool_handler,
@@ -100,15 +100,18 @@ fn succeeded(answer: &Result<CallToolResponse, ErrorData>) -> bool {
 }
 
 /// The protocol of 2026-07-28 wants each result to say which server it is from.
-fn signed(mut result: CallToolResult) -> CallToolResult {
+fn sign(meta: &mut Option<MetaObject>) {
     if let Ok(info) = serde_json::to_value(implementation()) {
-        result
-            .meta
-            .get_or_insert_with(MetaObject::default)
+        meta.get_or_insert_with(MetaObject::default)
             .0
             .insert(SERVER_INFO.to_owned(), info);
     }
-    result
+}
+
+fn modern(context: &RequestContext<RoleServer>) -> bool {
+    context
+        .protocol_version()
+        .is_some_and(|version| version >= ProtocolVersion::V_2026_07_28)
 }
 
 #[tool_handler(router = self.router)]
@@ -138,9 +141,7 @@ impl ServerHandler for McpServer {
                 None,
             ));
         };
-        let modern = context
-            .protocol_version()
-            .is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
+        let modern = modern(&context);
         let began = Instant::now();
         let schema = self.router.get(tool).map(|t| t.input_schema.clone());
         let wrong = schema.and_then(|s| arguments::mistakes(&s, request.arguments.as_ref()));
@@ -155,9 +156,34 @@ impl ServerHandler for McpServer {
         self.metrics
             .request(tool, succeeded(&answer), began.elapsed());
         match answer {
-            Ok(CallToolResponse::Complete(result)) if modern => Ok(signed(result).into()),
+            Ok(CallToolResponse::Complete(mut result)) if modern => {
+                sign(&mut result.meta);
+                Ok(result.into())
+            }
             answer => answer,
         }
+    }
+
+    async fn list_tools(
+        &self,
+        request: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListToolsResult, ErrorData> {
+        // The list is one page, so no cursor is one of ours.
+        if request.is_some_and(|request| request.cursor.is_some()) {
+            return Err(ErrorData::invalid_params(
+                "cursor: there is no such page; the list comes whole, ask without it",
+                None,
+            ));
+        }
+        let mut list = ListToolsResult::with_all_items(self.router.list_all());
+        if modern(&context) {
+            // The same for everybody; how long, only the next version of this program knows.
+            list.ttl_ms = Some(0);
+            list.cache_scope = Some(CacheScope::Public);
+            sign(&mut list.meta);
+        }
+        Ok(list)
     }
 
     // The defaults answer these with empty lists, as if there were any to come; we have none and do not announce any.

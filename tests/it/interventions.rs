@@ -431,7 +431,7 @@ async fn a_route_that_is_not_ours_is_taken_over_with_its_other_rules<W: World>(r
     assert_eq!(route.array_at("/metadata/ownerReferences").len(), 0);
     rig.until_phase(Phase::Succeeded).await;
     rig.pass(60).await;
-    rig.assert_requests_lost_at_most(0);
+    assert_eq!(rig.lost(), 0);
 }
 
 #[tokio::test(start_paused = true)]

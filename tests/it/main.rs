@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, missing_docs)]
 
 mod after_copy;
+mod apart;
 mod cluster;
 mod config;
 mod control_plane;
@@ -15,6 +16,7 @@ mod http;
 mod interventions;
 mod kubectl;
 mod layers;
+mod load_tester;
 mod metrics_endpoint;
 mod outcomes;
 mod processes;

@@ -15,6 +15,18 @@ pub(crate) fn need(tool: &str) -> Option<PathBuf> {
     None
 }
 
+/// Whether the machine has a program that comes with every one that is not bare, like curl. Where it has not, that is said, and with
+/// `CI=true` it is a failure.
+pub(crate) fn program(name: &str) -> bool {
+    let found = env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(name).is_file()));
+    if !found {
+        assert!(!in_ci(), "{name} is not installed");
+        eprintln!("skipped: {name} is not installed");
+    }
+    found
+}
+
 /// The folder of one tool, whether it is there or not.
 pub(crate) fn folder(tool: &str) -> PathBuf {
     cache().join(tool)
@@ -61,4 +73,13 @@ fn the_programs_are_the_pinned_ones() {
         &["version", "--client"],
         "GitVersion:\"v1.20.2\"",
     );
+    says("node-mcp", "bin/node", &["--version"], "v24.19.0");
+    says(
+        "node-mcp",
+        "node_modules/.bin/claude",
+        &["--version"],
+        "2.1.329 (Claude Code)",
+    );
+    says("python-mcp", "version", &["1"], "1.30.0\n");
+    says("python-mcp", "version", &["2"], "2.3.0\n");
 }

@@ -1,9 +1,6 @@
 //! How we write: what a copy must not lose, add or reset, and whose writes fail.
 
-use std::{
-    future::Future,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use canary_mcp::{
     api::{
@@ -18,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     genuine::on_both,
-    support::{Rig, World, image, line::Held, sequence},
+    support::{Rig, World, image, sequence},
 };
 
 on_both!(
@@ -111,17 +108,6 @@ fn route_patch(method: &Method, target: &str) -> bool {
     method == Method::PATCH && target.contains("/virtualservices/mcp-server?")
 }
 
-async fn within_an_hour<W: World>(rig: &Rig<W>, what: impl Future<Output = ()>) {
-    tokio::select! {
-        () = what => {}
-        () = rig.clock().sleep(3_600_000) => panic!("it must come within an hour of the cluster's clock"),
-    }
-}
-
-async fn reached<W: World>(rig: &Rig<W>, held: &Held) {
-    within_an_hour(rig, held.reached()).await;
-}
-
 /// The engine dies while it takes a route over: the write arrives, and nothing is recorded of it.
 async fn a_replay_never_saves_our_own_route_as_the_original<W: World>(mut rig: Rig<W>) {
     let http = json!([{"name": "app", "route": [{"destination": {"host": "mcp-server"}}]}]);
@@ -136,7 +122,7 @@ async fn a_replay_never_saves_our_own_route_as_the_original<W: World>(mut rig: R
     let held = rig.line().hold_next(move |method, target| {
         route_patch(method, target) && patches.fetch_add(1, Ordering::SeqCst) == 1
     });
-    reached(&rig, &held).await;
+    rig.reached(&held).await;
     rig.crash_engine();
     let answer = held.release().await;
     assert!(answer.is_success(), "{answer}");
@@ -163,7 +149,7 @@ async fn a_late_write_fails_where_the_new_holder_had_nothing_to_change<W: World>
     rig.until(|c| c.int_at("/status/canaryWeight") == Some(5))
         .await;
     let late = rig.line().hold_next(route_patch);
-    reached(&rig, &late).await;
+    rig.reached(&late).await;
     let route = |rig: &Rig<W>| rig.object(&VIRTUAL_SERVICE, "mcp-server").unwrap();
     let before = route(&rig);
     rig.crash_engine();
@@ -172,7 +158,7 @@ async fn a_late_write_fails_where_the_new_holder_had_nothing_to_change<W: World>
     let own = rig.line().hold_next(move |method, target| {
         route_patch(method, target) && patches.fetch_add(1, Ordering::SeqCst) == 1
     });
-    reached(&rig, &own).await;
+    rig.reached(&own).await;
     let fenced = route(&rig);
     assert_ne!(fenced.annotation(EPOCH), before.annotation(EPOCH));
     assert_eq!(fenced["spec"], before["spec"]);

@@ -16,6 +16,8 @@ use crate::{
 pub(super) const ACCEPTED: &str = "Accepted";
 /// Flagger's one condition; scripts wait for it.
 const PROMOTED: &str = "Promoted";
+/// How the message of `Promoted` begins while a step is held.
+const HELD: &str = "The step is held: ";
 /// Kubernetes takes 32 KiB; a person reads less.
 const LONGEST_MESSAGE: usize = 4096;
 
@@ -28,9 +30,15 @@ pub(super) fn find<'a>(canary: &'a Value, kind: &str) -> Option<&'a Value> {
 }
 
 /// All conditions; without a phase `Promoted` stays as it is. Conditions of others stay.
-pub(super) fn conditions(phase: Option<Phase>, extra: &Extra<'_>) -> Value {
+pub(super) fn conditions(phase: Option<(Phase, Option<&str>)>, extra: &Extra<'_>) -> Value {
     let mut all: Vec<Value> = match phase {
-        Some(phase) => vec![next(PROMOTED, &promoted(phase, extra.kind), extra)],
+        Some((phase, held)) => {
+            let mut says = promoted(phase, extra.kind);
+            if let Some(held) = held {
+                says.message = text::clean(&format!("{HELD}{held}"), LONGEST_MESSAGE);
+            }
+            vec![next(PROMOTED, &says, extra)]
+        }
         None => find(extra.canary, PROMOTED).cloned().into_iter().collect(),
     };
     let mut accepted = next(ACCEPTED, &accepted(extra), extra);
@@ -66,7 +74,8 @@ fn next(kind: &str, says: &Says, extra: &Extra<'_>) -> Value {
     if let Some(old) = old
         && same_status
         && is("reason", &says.reason)
-        && (kind == PROMOTED || is("message", &says.message))
+        && (is("message", &says.message)
+            || (kind == PROMOTED && !held(old) && !says.message.starts_with(HELD)))
     {
         return old.clone();
     }
@@ -84,6 +93,13 @@ fn next(kind: &str, says: &Says, extra: &Extra<'_>) -> Value {
         "lastUpdateTime": now,
         "lastTransitionTime": since,
     })
+}
+
+/// The condition tells of a held step.
+fn held(condition: &Value) -> bool {
+    condition
+        .str_at("/message")
+        .is_some_and(|message| message.starts_with(HELD))
 }
 
 /// Flagger's texts.

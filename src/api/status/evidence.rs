@@ -6,16 +6,19 @@ use super::put;
 use crate::{
     api::{
         objects::ObjectExt,
+        text::clean,
         time::{moment, rfc3339},
     },
     decide::{
         facts::{Bounds, Moment},
-        state::{CheckResult, Evidence, StepCheck, StepResult, Verdict},
+        state::{Apart, CheckResult, Evidence, StepCheck, StepResult, Verdict},
     },
 };
 
 /// The record's size on the wire, beyond which its oldest steps give way.
 pub(super) const LARGEST: usize = 16 * 1024;
+/// Bytes of the causes why share and weight part.
+const LONGEST_CAUSE: usize = 1000;
 
 /// The record, or nothing before the first step. Over [`LARGEST`] bytes the oldest steps lose their values, then merge into a count.
 pub(super) fn write(evidence: &Evidence) -> Option<Value> {
@@ -76,6 +79,14 @@ fn evidence_json(evidence: &Evidence) -> Value {
     );
     put(&mut fields, "share", finite(evidence.share));
     put(&mut fields, "shareAt", evidence.share_at.map(rfc3339));
+    let apart = evidence.apart.as_ref().map(|apart| {
+        json!({
+            "intervals": apart.intervals,
+            "since": rfc3339(apart.since),
+            "cause": clean(&apart.cause, LONGEST_CAUSE),
+        })
+    });
+    put(&mut fields, "apart", apart);
     Value::Object(fields)
 }
 
@@ -138,7 +149,16 @@ pub(super) fn read(status: &Value) -> Evidence {
             .unwrap_or(0),
         share: json["share"].as_f64(),
         share_at: at(&json["shareAt"]),
+        apart: read_apart(&json["apart"]),
     }
+}
+
+fn read_apart(json: &Value) -> Option<Apart> {
+    Some(Apart {
+        intervals: u32::try_from(json["intervals"].as_u64()?).ok()?,
+        since: at(&json["since"])?,
+        cause: json["cause"].as_str().unwrap_or_default().to_owned(),
+    })
 }
 
 fn read_check(json: &Value) -> Option<CheckResult> {

@@ -4,7 +4,9 @@ use serde_json::json;
 use super::*;
 use crate::decide::{
     facts::Bounds,
-    state::{CheckResult, Evidence, Phase, Skip, SkipSource, StepCheck, StepResult, Verdict},
+    state::{
+        Apart, CheckResult, Evidence, Phase, Skip, SkipSource, StepCheck, StepResult, Verdict,
+    },
 };
 
 const NOON: Moment = Moment(1_784_635_200_000);
@@ -75,6 +77,7 @@ fn progressing() -> State {
             merged: 0,
             share: Some(9.75),
             share_at: Some(NOON),
+            apart: None,
         },
         since: NOON,
     }
@@ -192,6 +195,42 @@ fn promoted_has_flaggers_texts() {
         assert_eq!(got["conditions"][0]["status"], status_text, "{phase:?}");
         assert_eq!(got["conditions"][0]["message"], message, "{phase:?}");
     }
+}
+
+/// Flagger's text comes back when the step goes on.
+#[test]
+fn a_held_step_is_told_by_the_condition() {
+    let mut state = progressing();
+    let message = |state: &State, canary: &Value| {
+        let status = status(state, &extra(canary));
+        (
+            status["conditions"][0]["message"].clone(),
+            json!({"status": status}),
+        )
+    };
+    let (first, canary) = message(&state, &json!({}));
+    let flagger = "New revision detected, progressing canary analysis.";
+    assert_eq!(first, flagger);
+    let apart = |intervals| {
+        Some(Apart {
+            intervals,
+            since: NOON,
+            cause: "Service ai/direct selects the canary's pods too".to_owned(),
+        })
+    };
+    state.evidence.share = Some(36.66);
+    state.evidence.apart = apart(1);
+    let (once, canary) = message(&state, &canary);
+    assert_eq!(once, flagger);
+    state.evidence.apart = apart(2);
+    let (held, canary) = message(&state, &canary);
+    assert_eq!(
+        held,
+        "The step is held: 36.7% of the requests reach the canary, its weight is 10%: Service ai/direct selects the canary's pods too"
+    );
+    state.evidence.apart = None;
+    let (on, _) = message(&state, &canary);
+    assert_eq!(on, flagger);
 }
 
 #[test]
@@ -360,8 +399,10 @@ prop_compose! {
 
 prop_compose! {
     fn evidences()(checks in proptest::collection::vec(checks(), 0..3), steps in proptest::collection::vec(steps(), 0..5),
-                   merged in 0_u32..9, share in values(), share_at in proptest::option::of(moments())) -> Evidence {
-        Evidence { checks, steps, merged, share, share_at }
+                   merged in 0_u32..9, share in values(), share_at in proptest::option::of(moments()),
+                   parted in proptest::option::of((1_u32..9, moments(), "[a-z]{0,20}"))) -> Evidence {
+        let apart = parted.map(|(intervals, since, cause)| Apart { intervals, since, cause });
+        Evidence { checks, steps, merged, share, share_at, apart }
     }
 }
 

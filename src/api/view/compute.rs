@@ -175,7 +175,8 @@ fn waiting_for(
     let route = || wait("the mesh to take up the route".to_owned(), None);
     let (target, primary) = (objects.target.as_ref(), objects.primary.as_ref());
     match state.stage {
-        Stage::Idle | Stage::Analysing | Stage::Shifting => None,
+        Stage::Analysing => apart(state),
+        Stage::Idle | Stage::Shifting => None,
         Stage::Bootstrap | Stage::Copying | Stage::Restoring => pods("primary", primary),
         Stage::Starting => pods("canary", target),
         Stage::Gated => wait(
@@ -184,6 +185,25 @@ fn waiting_for(
         ),
         Stage::Settling | Stage::Reverting => route(),
     }
+}
+
+/// A step that is held because share and weight part.
+fn apart(state: &State) -> Option<WaitingFor> {
+    let apart = state.evidence.apart.as_ref().filter(|a| a.holds())?;
+    let cause = if apart.cause.is_empty() {
+        "no cause was found; clients without a sidecar are not split".to_owned()
+    } else {
+        clean(&apart.cause, 2 * LONGEST)
+    };
+    Some(WaitingFor {
+        what: format!(
+            "the observed share of the requests ({:.1}%) to agree with the written weight ({}%)",
+            state.evidence.share.unwrap_or_default(),
+            state.weight
+        ),
+        since: Some(rfc3339(apart.since)),
+        how: Some(cause),
+    })
 }
 
 /// Why pods of a workload are not ready, as their statuses say.

@@ -23,8 +23,8 @@ pub(super) fn of(served: &Served) -> Vec<Column> {
     match served.kind.as_str() {
         "Deployment" => vec![
             text("Ready", ready_of_replicas),
-            number("Up-to-date", |o, _| count(o, "/status/updatedReplicas")),
-            number("Available", |o, _| count(o, "/status/availableReplicas")),
+            text("Up-to-date", |o, _| count(o, "/status/updatedReplicas")),
+            text("Available", |o, _| count(o, "/status/availableReplicas")),
             old(),
             wide("Containers", |o, _| containers(o, "name")),
             wide("Images", |o, _| containers(o, "image")),
@@ -95,7 +95,6 @@ fn services() -> Vec<Column> {
 
 fn other(served: &Served) -> Vec<Column> {
     let text = |name: &str, read: Read| Column::of(name, "string", ALWAYS, read);
-    let number = |name: &str, read: Read| Column::of(name, "integer", ALWAYS, read);
     let old = || Column::of("Age", "string", ALWAYS, created);
     match served.kind.as_str() {
         "Event" => events(),
@@ -108,13 +107,10 @@ fn other(served: &Served) -> Vec<Column> {
                 or_none(o, "/status/nodeInfo/kubeletVersion")
             }),
         ],
-        "ConfigMap" => vec![
-            number("Data", |o, _| keys(o, &["data", "binaryData"])),
-            old(),
-        ],
+        "ConfigMap" => vec![text("Data", |o, _| keys(o, &["data", "binaryData"])), old()],
         "Secret" => vec![
             text("Type", |o, _| or_none(o, "/type")),
-            number("Data", |o, _| keys(o, &["data"])),
+            text("Data", |o, _| keys(o, &["data"])),
             old(),
         ],
         "Lease" => vec![
@@ -139,7 +135,7 @@ fn other(served: &Served) -> Vec<Column> {
                 let kind = plain(&owner["kind"]).to_lowercase();
                 json!(format!("{kind}/{}", plain(&owner["name"])))
             }),
-            number("Revision", |o, _| count(o, "/revision")),
+            text("Revision", |o, _| count(o, "/revision")),
             old(),
         ],
         "CustomResourceDefinition" | "Role" | "ClusterRole" => vec![text("Created At", |o, _| {

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 use super::{
     fields::shape::Shape,
     kinds::{Custom, Scale, Served, storage_key},
+    ownership,
     state::State,
     status::Cause,
     store::{ChangeKind, ResourceKey},
+    write::Writer,
 };
 use crate::api::objects::{Object, ObjectExt};
 
@@ -125,6 +127,9 @@ pub(super) fn establish(state: &mut State, served: &Served, definition: &Object,
     }
     let mut established = (**definition).clone();
     established["status"] = wanted;
+    let writer = Writer::of("kube-apiserver").on("status");
+    let entries = ownership::updated(served, Some(definition), &established, None, &writer, now);
+    ownership::set_entries(&mut established, entries);
     state.put(served, ChangeKind::Modified, established);
 }
 

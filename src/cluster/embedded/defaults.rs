@@ -136,11 +136,6 @@ fn rolling(spec: &mut Value, field: &str, parameters: &Value) {
 
 fn template(spec: &mut Value) {
     if spec["template"].is_object() {
-        set(
-            &mut spec["template"]["metadata"],
-            "creationTimestamp",
-            Value::Null,
-        );
         pod_spec(&mut spec["template"]["spec"]);
     }
 }
@@ -208,6 +203,9 @@ fn fill_container(container: &mut Value) {
             ("failureThreshold", 3),
         ] {
             set(probe, key, json!(value));
+        }
+        if probe["grpc"].is_object() {
+            set(&mut probe["grpc"], "service", json!(""));
         }
         if probe["httpGet"].is_object() {
             set(&mut probe["httpGet"], "path", json!("/"));
@@ -303,7 +301,7 @@ mod tests {
             json!({"metadata": {"name": "a"}, "spec": {
                 "replicas": 1, "revisionHistoryLimit": 10, "progressDeadlineSeconds": 600,
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": "25%"}},
-                "template": {"metadata": {"creationTimestamp": null}, "spec": {
+                "template": {"spec": {
                     "restartPolicy": "Always", "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst",
                     "securityContext": {}, "schedulerName": "default-scheduler",
                     "containers": [{"name": "c", "image": "registry.example/x:1", "imagePullPolicy": "IfNotPresent",

@@ -30,6 +30,18 @@ const VERBS: [&str; 8] = [
     "watch",
 ];
 
+/// The same of a custom resource, in the order in which they are told.
+const CUSTOM_VERBS: [&str; 8] = [
+    "delete",
+    "deletecollection",
+    "get",
+    "list",
+    "patch",
+    "create",
+    "update",
+    "watch",
+];
+
 /// Answers a path that is not about objects.
 pub(super) fn answer(store: &Store, route: &Route, accept: &str) -> Response<Body> {
     let catalog = store.lock().catalog.clone();
@@ -51,11 +63,12 @@ pub(super) fn answer(store: &Store, route: &Route, accept: &str) -> Response<Bod
         Route::Groups => json_answer(200, &groups.list()),
         Route::Group(group) => match groups.one(group) {
             Some(group) => json_answer(200, &group),
-            None => status_answer(&Status::unknown_resource()),
+            None => no_page(),
         },
         Route::GroupVersion(group, version) => match groups.resources(group, version) {
             Some(list) => json_answer(200, &list),
-            None => status_answer(&Status::unknown_resource()),
+            None if groups.is_builtin(group) => status_answer(&Status::unknown_resource()),
+            None => no_page(),
         },
         Route::OpenApiV2 => openapi_v2(accept),
         Route::OpenApi => json_answer(200, &groups.openapi(store)),
@@ -63,10 +76,13 @@ pub(super) fn answer(store: &Store, route: &Route, accept: &str) -> Response<Bod
             Some(rows) => json_answer(200, &openapi_of(rows)),
             None => status_answer(&Status::unknown_resource()),
         },
-        Route::Resource(_) | Route::Unknown => {
-            typed_answer(404, TEXT, Bytes::from_static(b"404 page not found\n"))
-        }
+        Route::Resource(_) | Route::Unknown => no_page(),
     }
+}
+
+/// What a path answers that no part of the API server knows.
+pub(super) fn no_page() -> Response<Body> {
+    typed_answer(404, TEXT, Bytes::from_static(b"404 page not found\n"))
 }
 
 /// kubectl before 1.24 asks for this before it applies anything, and goes on without what it does not find there: it is told of no kind.
@@ -86,7 +102,12 @@ fn openapi_v2(accept: &str) -> Response<Body> {
 }
 
 fn aggregated_answer(body: &Value) -> Response<Body> {
-    typed_answer(200, AGGREGATED, Bytes::from(body.to_string()))
+    let mut response = typed_answer(200, AGGREGATED, Bytes::from(body.to_string()));
+    let public = http::HeaderValue::from_static("public");
+    response
+        .headers_mut()
+        .insert(http::header::CACHE_CONTROL, public);
+    response
 }
 
 /// The version whose objects we type (the feature of `k8s-openapi`).
@@ -123,6 +144,11 @@ impl<'a> Groups<'a> {
         Self(groups)
     }
 
+    fn is_builtin(&self, group: &str) -> bool {
+        let rows = self.0.get(group).into_iter().flat_map(BTreeMap::values);
+        rows.flatten().any(|row| row.custom.is_none())
+    }
+
     fn version(&self, group: &str, version: &str) -> Option<&[&'a Served]> {
         Some(self.0.get(group)?.get(version)?)
     }
@@ -148,7 +174,8 @@ impl<'a> Groups<'a> {
                     .versions(group)
                     .into_iter()
                     .map(|version| {
-                        let rows = self.version(group, version).unwrap_or_default();
+                        let mut rows = self.version(group, version).unwrap_or_default().to_vec();
+                        rows.sort_by_key(|row| &row.plural);
                         let resources: Vec<Value> =
                             rows.iter().map(|r| aggregated_resource(r)).collect();
                         json!({"version": version, "resources": resources, "freshness": "Current"})
@@ -198,9 +225,10 @@ impl<'a> Groups<'a> {
     }
 
     fn resources(&self, group: &str, version: &str) -> Option<Value> {
-        let rows = self.version(group, version)?;
+        let mut rows = self.version(group, version)?.to_vec();
+        rows.sort_by_key(|row| &row.plural);
         let mut resources = Vec::new();
-        for row in rows {
+        for row in &rows {
             resources.push(resource(row));
             resources.extend(subresources(row).into_iter().map(|(name, kind)| {
                 let mut sub = json!({
@@ -219,12 +247,16 @@ impl<'a> Groups<'a> {
             }));
         }
         let group_version = rows.first().map(|row| row.api_version());
-        Some(json!({
+        let mut list = json!({
             "kind": "APIResourceList",
-            "apiVersion": "v1",
             "groupVersion": group_version,
             "resources": resources,
-        }))
+        });
+        // The core group's list is older than this field.
+        if !group.is_empty() {
+            list["apiVersion"] = json!("v1");
+        }
+        Some(list)
     }
 
     /// The index of the `OpenAPI` documents. The hash has to change with the content: kubectl caches by it.
@@ -274,6 +306,10 @@ fn subresources(row: &Served) -> Vec<(&'static str, Option<OtherKind>)> {
     if row.scale.is_some() {
         all.push(("scale", Some(("autoscaling", "v1", "Scale"))));
     }
+    // Those of built-in kinds are in order.
+    if row.custom.is_none() {
+        all.sort_unstable();
+    }
     all
 }
 
@@ -281,7 +317,11 @@ fn verbs(row: &Served) -> Value {
     if row.create_only() {
         json!(["create"])
     } else {
-        json!(VERBS)
+        json!(if row.custom.is_some() {
+            CUSTOM_VERBS
+        } else {
+            VERBS
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     controllers::Controllers,
+    load_tester::LoadTester,
     metrics::Metrics,
     proxy,
     server::ApiServer,
@@ -154,9 +155,16 @@ pub struct Member {
     pub clock: Clock,
     tally: Tally,
     metrics: Arc<Metrics>,
+    load_tester: LoadTester,
 }
 
 impl Member {
+    /// What answers at `flagger-loadtester.test`.
+    #[must_use]
+    pub fn load_tester(&self) -> &LoadTester {
+        &self.load_tester
+    }
+
     /// The requests so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -220,12 +228,18 @@ impl Fleet {
             let metrics = Arc::new(Metrics::new(epoch));
             let tally = Tally::default();
             let server = ApiServer::new(&name, store.clone());
-            server.on_service_proxy(proxy::service_proxy(Arc::clone(&metrics), clock.clone()));
+            let load_tester = LoadTester::new(store.clone());
+            server.on_service_proxy(proxy::service_proxy(
+                Arc::clone(&metrics),
+                load_tester.clone(),
+                clock.clone(),
+            ));
             let tasks = &mut fleet.tasks;
             let controllers = Controllers::new(store.clone(), Arc::clone(&metrics));
             tasks.spawn(watched(name.clone(), "controllers", controllers.run()));
             let requests =
-                Traffic::new(store, Arc::clone(&metrics), tally.clone(), traffic.clone());
+                Traffic::new(store, Arc::clone(&metrics), tally.clone(), traffic.clone())
+                    .with(load_tester.clone());
             tasks.spawn(watched(name.clone(), "traffic", requests.run()));
             fleet.members.push(Member {
                 name,
@@ -234,6 +248,7 @@ impl Fleet {
                 clock,
                 tally,
                 metrics,
+                load_tester,
             });
         }
         Ok(fleet)

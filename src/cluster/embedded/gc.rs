@@ -74,10 +74,9 @@ pub(super) fn delete(
     }
     let object = match options.propagation {
         Propagation::Background => object,
-        Propagation::Foreground => add_finalizer(state, served, &object, FOREGROUND),
+        Propagation::Foreground => with_finalizer(state, served, object, FOREGROUND),
         Propagation::Orphan => {
-            orphan_dependents(state, object.uid());
-            object
+            return Ok(Deleted::Marked(leave_orphans(state, served, &object, now)));
         }
     };
     let deleted = mark_or_remove(state, served, &object, options.grace_seconds, now);
@@ -98,19 +97,25 @@ fn check_preconditions(
     object: &Value,
     options: &DeleteOptions,
 ) -> Result<(), Status> {
-    for (what, wanted, is) in [
-        ("UID", &options.uid, object.uid()),
+    for (what, wanted, is, happened) in [
+        (
+            "UID",
+            &options.uid,
+            object.uid(),
+            "deleted and then recreated",
+        ),
         (
             "ResourceVersion",
             &options.resource_version,
             object.resource_version(),
+            "modified",
         ),
     ] {
         if let Some(wanted) = wanted.as_deref().filter(|w| !w.is_empty() && *w != is) {
             let why = format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}"
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). The object might have been {happened}"
             );
-            return Err(Status::conflict(served, object.name(), &why));
+            return Err(Status::other_object(served, object.name(), &why));
         }
     }
     if served.is("", "Namespace")
@@ -168,7 +173,9 @@ fn mark(state: &mut State, served: &Served, object: &Object, grace: i64, now: Mo
     let meta = super::write::metadata(&mut marked);
     let at = rfc3339(now.plus(grace.saturating_mul(1000)));
     meta.insert("deletionTimestamp".to_owned(), json!(at));
-    meta.insert("deletionGracePeriodSeconds".to_owned(), json!(grace));
+    if !served.is("", "Namespace") {
+        meta.insert("deletionGracePeriodSeconds".to_owned(), json!(grace));
+    }
     if let Some(generation) = object.generation() {
         meta.insert("generation".to_owned(), json!(generation + 1));
     }
@@ -280,16 +287,44 @@ fn orphan_dependents(state: &mut State, uid: &str) {
     }
 }
 
-fn add_finalizer(state: &mut State, served: &Served, object: &Object, name: &str) -> Object {
+/// Deletes an object without what it owns. It is answered as the garbage collector finds it: marked, with a finalizer.
+fn leave_orphans(state: &mut State, served: &Served, object: &Object, now: Moment) -> Object {
+    let held = with_finalizer(state, served, Arc::clone(object), ORPHAN);
+    let marked = mark(state, served, &held, 0, now);
+    orphan_dependents(state, object.uid());
+    let mut left = (*marked).clone();
+    let others = without(&left, ORPHAN);
+    if others.is_empty() {
+        super::write::metadata(&mut left).remove("finalizers");
+        finish(state, served, &Arc::new(left), now);
+    } else {
+        super::write::metadata(&mut left).insert("finalizers".to_owned(), Value::Array(others));
+        state.put(served, ChangeKind::Modified, left);
+    }
+    marked
+}
+
+fn without(object: &Value, finalizer: &str) -> Vec<Value> {
+    let mut finalizers = object.array_at("/metadata/finalizers").to_vec();
+    finalizers.retain(|other| other != finalizer);
+    finalizers
+}
+
+/// The object with one more finalizer. It is stored here only where the deletion, which stores it, has been asked for before.
+fn with_finalizer(state: &mut State, served: &Served, object: Object, name: &str) -> Object {
     let finalizers = object.array_at("/metadata/finalizers");
     if finalizers.iter().any(|f| f == name) {
-        return Arc::clone(object);
+        return object;
     }
-    let mut with = (**object).clone();
+    let mut with = (*object).clone();
     let mut all = finalizers.to_vec();
     all.push(json!(name));
     super::write::metadata(&mut with).insert("finalizers".to_owned(), Value::Array(all));
-    state.put(served, ChangeKind::Modified, with)
+    if object.str_at("/metadata/deletionTimestamp").is_some() {
+        state.put(served, ChangeKind::Modified, with)
+    } else {
+        Arc::new(with)
+    }
 }
 
 /// Ends the foreground deletions whose last blocking dependent is gone.

@@ -5,13 +5,15 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::{
     events,
     kinds::Served,
     route::Query,
     selector::Filter,
     state::State,
-    status::Status,
+    status::{Cause, Status},
     store::{ChangeKind, in_version},
 };
 use crate::api::objects::{Object, ObjectExt};
@@ -35,6 +37,7 @@ pub(super) fn page(
     filter: &Filter,
     query: &Query,
 ) -> Result<Page, Status> {
+    check(query)?;
     let (revision, after) = match query.get("continue") {
         "" => (revision_of(state, query)?, None),
         token => {
@@ -99,25 +102,61 @@ fn revision_of(state: &State, query: &Query) -> Result<u64, Status> {
     }
     match query.get("resourceVersionMatch") {
         "Exact" if asked > 0 => Ok(asked),
-        "" | "NotOlderThan" => Ok(state.revision),
-        other => Err(Status::bad_request(format!(
-            "resourceVersionMatch {other:?} is forbidden here: it must be NotOlderThan, or Exact with a resourceVersion"
-        ))),
+        _ => Ok(state.revision),
     }
+}
+
+/// The mistakes of a list's parameters.
+fn check(query: &Query) -> Result<(), Status> {
+    if !query.get("continue").is_empty() && !query.get("resourceVersion").is_empty() {
+        return Err(Status::bad_request(
+            "specifying resource version is not allowed when using continue",
+        ));
+    }
+    if query.is("sendInitialEvents") {
+        let why = "sendInitialEvents is forbidden for list";
+        return Err(forbidden_option("sendInitialEvents", why));
+    }
+    let field = "resourceVersionMatch";
+    match (query.get(field), query.get("resourceVersion")) {
+        ("", _) => Ok(()),
+        (_, "") => Err(forbidden_option(
+            field,
+            "resourceVersionMatch is forbidden unless resourceVersion is provided",
+        )),
+        ("Exact", "0") => Err(forbidden_option(
+            field,
+            "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        )),
+        ("Exact" | "NotOlderThan", _) => Ok(()),
+        (other, _) => {
+            let allowed = ["Exact", "NotOlderThan", ""].map(Value::from);
+            let cause = Cause::unsupported(field, &Value::from(other), &allowed);
+            Err(Status::invalid_options("ListOptions", cause))
+        }
+    }
+}
+
+/// A parameter of a list or a watch that does not go with the others.
+pub(super) fn forbidden_option(field: &str, why: &str) -> Status {
+    let cause = Cause {
+        reason: "FieldValueForbidden",
+        message: format!("Forbidden: {why}"),
+        field: field.to_owned(),
+    };
+    Status::invalid_options("ListOptions", cause)
 }
 
 /// A resourceVersion that is no number.
 pub(super) fn invalid_version(text: &str) -> Status {
     Status::bad_request(format!(
-        "Invalid value: {text:?}: resourceVersion must be a number that this server gave"
+        "invalid resource version: resourceVersion: Invalid value: {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"
     ))
 }
 
 /// A resourceVersion from the future.
 pub(super) fn too_large(asked: u64, current: u64) -> Status {
-    Status::timeout(format!(
-        "Too large resource version: {asked}, current: {current}"
-    ))
+    Status::too_large_version(asked, current)
 }
 
 /// A resourceVersion that the log has forgotten.

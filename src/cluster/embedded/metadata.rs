@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{kinds::Served, selector, status::Cause};
+use super::{kinds::Served, status::Cause};
 use crate::api::objects::ObjectExt;
 
 /// The mistakes of the metadata.
@@ -24,17 +24,12 @@ pub(super) fn check(served: &Served, object: &Value, causes: &mut Vec<Cause>) {
     }
     let labels = object["metadata"]["labels"].as_object();
     for (key, value) in labels.into_iter().flatten() {
+        if !is_qualified(key) {
+            causes.push(Cause::invalid("metadata.labels", &json!(key), QUALIFIED));
+        }
         let text = value.as_str().unwrap_or_default();
-        if !is_qualified(key)
-            || selector::parse_labels(&format!("{key}={text}")).is_err()
-            || text.len() > 63
-        {
-            let why = "a valid label has a qualified name and a value of at most 63 letters, digits, '-', '_' and '.'";
-            causes.push(Cause::invalid(
-                "metadata.labels",
-                &json!(format!("{key}={text}")),
-                why,
-            ));
+        if !text.is_empty() && !is_name(text) {
+            causes.push(Cause::invalid("metadata.labels", &json!(text), LABEL_VALUE));
         }
     }
     for key in object["metadata"]["annotations"]
@@ -44,18 +39,27 @@ pub(super) fn check(served: &Served, object: &Value, causes: &mut Vec<Cause>) {
         .map(|(k, _)| k)
     {
         if !is_qualified(&key.to_lowercase()) {
-            let why = "name part must consist of alphanumeric characters, '-', '_' or '.'";
-            causes.push(Cause::invalid("metadata.annotations", &json!(key), why));
+            causes.push(Cause::invalid(
+                "metadata.annotations",
+                &json!(key),
+                QUALIFIED,
+            ));
         }
     }
-    for (at, owner) in object
-        .array_at("/metadata/ownerReferences")
-        .iter()
-        .enumerate()
-    {
+    let finalizers = object.array_at("/metadata/finalizers").iter();
+    for (at, finalizer) in finalizers.enumerate() {
+        let name = finalizer.as_str().unwrap_or_default();
+        let standard = matches!(name, "orphan" | "foregroundDeletion" | "kubernetes");
+        if !standard && !name.contains('/') {
+            let field = format!("metadata.finalizers[{at}]");
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            causes.push(Cause::invalid(field, finalizer, why));
+        }
+    }
+    for owner in object.array_at("/metadata/ownerReferences") {
         for key in ["apiVersion", "kind", "name", "uid"] {
             if owner[key].as_str().is_none_or(str::is_empty) {
-                let field = format!("metadata.ownerReferences[{at}].{key}");
+                let field = format!("metadata.ownerReferences.{key}");
                 causes.push(Cause::invalid(field, &json!(""), "must not be empty"));
             }
         }
@@ -64,6 +68,8 @@ pub(super) fn check(served: &Served, object: &Value, causes: &mut Vec<Cause>) {
 
 /// What a label is, in the words of the API server.
 pub(super) const DNS_LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')";
+const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
+const LABEL_VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
 const DNS_1035: &str = "a DNS-1035 label must consist of lower case alphanumeric characters or '-', start with an alphabetic character, and end with an alphanumeric character (e.g. 'my-name',  or 'abc-123', regex used for validation is '[a-z]([-a-z0-9]*[a-z0-9])?')";
 const DNS_SUBDOMAIN: &str = "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')";
 
@@ -94,6 +100,11 @@ fn is_qualified(key: &str) -> bool {
         Some(_) => return false,
         None => key,
     };
+    is_name(name)
+}
+
+/// A label's value, and the part of a key after its prefix.
+fn is_name(name: &str) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
     name.len() <= 63
         && edge(name.chars().next())

@@ -42,6 +42,7 @@ mod controllers;
 pub mod fleet;
 pub mod images;
 pub mod listener;
+pub mod load_tester;
 pub mod metrics;
 #[cfg(feature = "embedded-metrics")]
 mod promql;

@@ -32,11 +32,11 @@ impl Format {
                  application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             )),
             "application/apply-patch+yaml" if !served.is_core_event() => Ok(Self::Apply),
-            _ => Err(Status::unsupported_media_type(
+            _ if served.custom.is_some() => Err(Status::unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: \
-                 application/json-patch+json, application/merge-patch+json, \
-                 application/strategic-merge-patch+json, application/apply-patch+yaml",
+                 application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
             )),
+            _ => Err(Status::unsupported_media_type("415: Unsupported Media Type").about_nothing()),
         }
     }
 
@@ -64,8 +64,16 @@ impl Format {
 }
 
 fn json_patch(body: &Value, current: &Value) -> Result<Value, Status> {
+    if !body.is_array() {
+        return Err(Status::bad_request("a JSON patch must be a list"));
+    }
     let operations: Vec<json_patch::PatchOperation> = serde_json::from_value(body.clone())
-        .map_err(|error| Status::bad_request(format!("the JSON patch cannot be read: {error}")))?;
+        .map_err(|error| {
+            refused(
+                String::new(),
+                format!("the JSON patch cannot be read: {error}"),
+            )
+        })?;
     let mut patched = current.clone();
     for operation in operations {
         if is_test_of_nothing(&operation, &patched) {
@@ -138,6 +146,10 @@ fn rejected(path: &str, why: &str, operation: &json_patch::PatchOperation) -> St
             format!("copy operation does not apply: {path}: {why}")
         }
     };
+    refused(path.to_owned(), what)
+}
+
+fn refused(field: String, why: String) -> Status {
     Status {
         code: 422,
         reason: "Invalid",
@@ -145,8 +157,8 @@ fn rejected(path: &str, why: &str, operation: &json_patch::PatchOperation) -> St
         details: Some(Box::new(Details {
             causes: vec![Cause {
                 reason: "UnexpectedServerResponse",
-                message: what,
-                field: path.to_owned(),
+                message: why,
+                field,
             }],
             ..Details::default()
         })),

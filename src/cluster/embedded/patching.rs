@@ -8,7 +8,7 @@ use super::{
     list::shown,
     ownership,
     patch::Format,
-    rest::{Answering, Reply, Verb},
+    rest::{Answering, Reply, Verb, no_subresource},
     route::Target,
     scale,
     status::{Cause, Status},
@@ -112,7 +112,11 @@ impl Answering<'_> {
 
     pub(super) fn scale(&self, verb: Verb) -> Result<Reply, Status> {
         let Some(scale) = &self.served.scale else {
-            return Err(Status::unknown_resource());
+            return Err(no_subresource(
+                &self.served,
+                &self.call.target.name,
+                "scale",
+            ));
         };
         let object = match verb {
             Verb::Get => self.get()?,

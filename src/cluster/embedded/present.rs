@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{kinds::Served, list::Page, route::Query, table};
+use super::{kinds::Served, list::Page, route::Query, status::Status, table};
 use crate::api::objects::ObjectExt;
 use crate::decide::facts::Moment;
 
@@ -17,14 +17,17 @@ pub(super) enum Form {
 }
 
 impl Form {
-    /// The first form of the header that is offered; plain JSON when there is none.
-    pub(super) fn accepted(accept: &str) -> Self {
+    /// The first form of the header that is offered; plain JSON when there is no header.
+    pub(super) fn accepted(accept: &str) -> Result<Self, Status> {
+        if accept.is_empty() {
+            return Ok(Self::Plain);
+        }
         accept
             .split(',')
             .find_map(|entry| {
                 let mut parts = entry.split(';').map(str::trim);
                 let media = parts.next().unwrap_or_default();
-                let (mut form, mut version, mut group) = ("", "v1", "meta.k8s.io");
+                let (mut form, mut version, mut group) = ("", "", "");
                 for part in parts {
                     match part.split_once('=') {
                         Some(("as", value)) => form = value,
@@ -45,7 +48,7 @@ impl Form {
                     _ => None,
                 }
             })
-            .unwrap_or(Self::Plain)
+            .ok_or_else(Status::not_acceptable)
     }
 }
 
@@ -84,8 +87,9 @@ impl Presenter {
     /// One page of a list.
     pub(super) fn list(&self, form: Form, served: &Served, page: &Page) -> Value {
         let mut metadata = json!({"resourceVersion": page.revision.to_string()});
-        if let Some(next) = &page.next {
-            metadata["continue"] = json!(next);
+        // Those of custom resources have it always.
+        if page.next.is_some() || served.custom.is_some() && form == Form::Plain {
+            metadata["continue"] = json!(page.next.clone().unwrap_or_default());
         }
         if let Some(remaining) = page.remaining {
             metadata["remainingItemCount"] = json!(remaining);
@@ -123,7 +127,7 @@ impl Presenter {
                     .collect();
                 let mut row = json!({"cells": cells});
                 match self.include.as_str() {
-                    "None" => {}
+                    "None" => row["object"] = Value::Null,
                     "Object" => row["object"] = object.clone(),
                     _ => row["object"] = metadata_only(object),
                 }
@@ -133,7 +137,7 @@ impl Presenter {
         let definitions: Value = if self.headers {
             columns.iter().map(table::Column::definition).collect()
         } else {
-            Value::Array(Vec::new())
+            Value::Null
         };
         json!({
             "kind": "Table",
@@ -190,8 +194,9 @@ mod tests {
                 "application/vnd.kubernetes.protobuf,application/json",
                 Form::Plain,
             ),
+            ("text/html, */*;q=0.5", Form::Plain),
         ] {
-            assert_eq!(Form::accepted(accept), form, "{accept}");
+            assert_eq!(Form::accepted(accept), Ok(form), "{accept}");
         }
     }
 }

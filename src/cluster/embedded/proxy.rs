@@ -1,4 +1,4 @@
-//! What answers behind `services/proxy`: the Prometheus of an embedded cluster, with Prometheus' own HTTP API
+//! What answers behind `services/proxy`: the load tester, and the Prometheus of an embedded cluster, with Prometheus' own HTTP API
 //! (prometheus.io/docs/prometheus/latest/querying/api).
 
 use std::{collections::HashMap, sync::Arc};
@@ -9,6 +9,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header::CONTENT_T
 use serde_json::{Value, json};
 
 use super::{
+    load_tester::LoadTester,
     metrics::{Answer, Labels, Metrics, QueryError},
     server::{ProxyCall, ServiceProxy},
 };
@@ -20,9 +21,15 @@ const PROMETHEUS: (&str, &str, [&str; 3]) = ("istio-system", "prometheus", ["909
 const MAX_POINTS: i64 = 11_000;
 
 /// The proxy of one cluster.
-pub(super) fn service_proxy(metrics: Arc<Metrics>, clock: Clock) -> ServiceProxy {
+pub(super) fn service_proxy(
+    metrics: Arc<Metrics>,
+    tester: LoadTester,
+    clock: Clock,
+) -> ServiceProxy {
     Arc::new(move |call: ProxyCall| {
-        let answer = answer(&call, &metrics, clock.now());
+        let answer = tester
+            .answer(&call)
+            .unwrap_or_else(|| answer(&call, &metrics, clock.now()));
         futures::future::ready(answer).boxed()
     })
 }
@@ -40,7 +47,7 @@ fn answer(call: &ProxyCall, metrics: &Metrics, now: Moment) -> Response<Bytes> {
         "status": "Failure",
         "reason": "ServiceUnavailable",
         "message": format!(
-            "no endpoints available for service \"{}:{}\" in namespace \"{}\"; an embedded cluster answers at {service}.{namespace}:9090 only",
+            "no endpoints available for service \"{}:{}\" in namespace \"{}\"; an embedded cluster answers at {service}.{namespace}:9090 and flagger-loadtester.test only",
             call.service, call.port, call.namespace
         ),
         "code": 503,

@@ -1,6 +1,6 @@
 //! The verbs on objects.
 
-use std::sync::Arc;
+use std::{cell::RefCell, rc::Rc, sync::Arc};
 
 use bytes::Bytes;
 use http::Method;
@@ -43,9 +43,9 @@ impl Verb {
             return Some(Self::Proxy);
         }
         Some(match (method.as_str(), target.name.is_empty()) {
-            ("GET" | "HEAD", true) if query.is("watch") => Self::Watch,
-            ("GET" | "HEAD", true) => Self::List,
-            ("GET" | "HEAD", false) => Self::Get,
+            ("GET", true) if query.is("watch") => Self::Watch,
+            ("GET", true) => Self::List,
+            ("GET", false) => Self::Get,
             ("POST", true) => Self::Create,
             ("PUT", false) => Self::Update,
             ("PATCH", false) => Self::Patch,
@@ -79,6 +79,8 @@ pub(super) struct Call {
     pub(super) content_type: String,
     pub(super) manager: String,
     pub(super) body: Bytes,
+    /// Filled while it is answered.
+    pub(super) warnings: Rc<RefCell<Vec<String>>>,
 }
 
 /// The answer to a [`Call`].
@@ -96,6 +98,14 @@ pub(super) fn answer(store: &Store, verb: Verb, call: &Call) -> Result<Reply, St
     {
         return Err(Status::unknown_resource());
     }
+    let across = served.namespaced && target.namespace.is_empty();
+    if served.create_only() && verb != Verb::Create
+        || across && verb == Verb::DeleteCollection
+        || verb == Verb::Delete && matches!(target.subresource.as_str(), "status" | "scale")
+    {
+        return Err(Status::method_not_allowed());
+    }
+    check_numbers(&call.query)?;
     let it = Answering {
         store,
         call,
@@ -117,7 +127,7 @@ pub(super) fn answer(store: &Store, verb: Verb, call: &Call) -> Result<Reply, St
         (Verb::Patch, "") => it.patch(None)?,
         (Verb::Patch, "status") if it.served.status => it.patch(Some("status"))?,
         (Verb::Get | Verb::Update | Verb::Patch | Verb::Delete | Verb::Proxy, sub) => {
-            return Err(no_subresource(sub));
+            return Err(no_subresource(&it.served, &target.name, sub));
         }
     };
     let object = shown(&it.served, &object);
@@ -125,6 +135,23 @@ pub(super) fn answer(store: &Store, verb: Verb, call: &Call) -> Result<Reply, St
         code,
         it.presenter().one(call.form, &it.served, &object),
     ))
+}
+
+/// Whether any part of the API server knows the path. A group of built-in kinds does whatever follows it; one of custom resources only what is defined.
+pub(super) fn is_served(store: &Store, target: &Target, method: &Method) -> bool {
+    let state = store.lock();
+    let mut rows = state.catalog.rows().iter();
+    if rows.any(|row| row.group == target.group && row.custom.is_none()) || target.group.is_empty()
+    {
+        return true;
+    }
+    let found = state
+        .catalog
+        .find(&target.group, &target.version, &target.plural);
+    found.is_some_and(|served| {
+        let across = target.name.is_empty() && method == Method::GET;
+        served.namespaced != target.namespace.is_empty() || served.namespaced && across
+    })
 }
 
 /// The served resource, and the one whose form is stored.
@@ -140,11 +167,25 @@ fn find(store: &Store, target: &Target) -> Result<(Arc<Served>, Arc<Served>), St
     Ok((served, stored))
 }
 
-fn no_subresource(name: &str) -> Status {
+/// The parameters that have to be numbers.
+fn check_numbers(query: &Query) -> Result<(), Status> {
+    for name in ["limit", "timeoutSeconds"] {
+        let text = query.get(name);
+        if !text.is_empty() && text.parse::<i64>().is_err() {
+            return Err(Status::bad_request(format!(
+                "strconv.ParseInt: parsing {text:?}: invalid syntax"
+            )));
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn no_subresource(served: &Served, object: &str, name: &str) -> Status {
     match name {
         "log" | "exec" | "attach" | "portforward" => Status::bad_request(format!(
             "pods of an embedded cluster run no containers, so there is no {name}; events and metrics tell what they do"
         )),
+        _ if served.custom.is_some() => Status::not_found(served, object),
         _ => Status::unknown_resource(),
     }
 }
@@ -198,8 +239,12 @@ impl Answering<'_> {
         let Target {
             namespace, name, ..
         } = &self.call.target;
-        self.store
-            .lock()
+        let state = self.store.lock();
+        let asked = self.call.query.number("resourceVersion").unwrap_or(0);
+        if asked > state.revision {
+            return Err(list::too_large(asked, state.revision));
+        }
+        state
             .object(&self.stored.key(), namespace, name)
             .cloned()
             .ok_or_else(|| Status::not_found(&self.served, name))
@@ -250,18 +295,20 @@ impl Answering<'_> {
                     let object = shown(&self.served, &object);
                     self.presenter().one(Form::Plain, &self.served, &object)
                 }
-                Deleted::Gone(object) => json!({
-                    "kind": "Status",
-                    "apiVersion": "v1",
-                    "metadata": {},
-                    "status": "Success",
-                    "details": {
-                        "name": name,
-                        "group": self.served.group,
-                        "kind": self.served.plural,
-                        "uid": object.uid(),
-                    },
-                }),
+                Deleted::Gone(object) => {
+                    let mut details =
+                        json!({"name": name, "kind": self.served.plural, "uid": object.uid()});
+                    if !self.served.group.is_empty() {
+                        details["group"] = json!(self.served.group);
+                    }
+                    json!({
+                        "kind": "Status",
+                        "apiVersion": "v1",
+                        "metadata": {},
+                        "status": "Success",
+                        "details": details,
+                    })
+                }
             },
         ))
     }
@@ -335,10 +382,10 @@ impl Answering<'_> {
                     )
                 })
             }
-            other => Err(Status::unsupported_media_type(format!(
-                "the body of the request was in an unknown format ({other}) - accepted media types include: \
-                 application/json, application/yaml"
-            ))),
+            _ => Err(Status::unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: \
+                 application/json, application/yaml, application/vnd.kubernetes.protobuf",
+            )),
         }
     }
 
@@ -349,13 +396,36 @@ impl Answering<'_> {
     }
 
     pub(super) fn writer(&self, subresource: Option<&'static str>) -> Result<Writer, Status> {
+        let validation = self.call.query.get("fieldValidation");
+        if !matches!(validation, "" | "Ignore" | "Strict" | "Warn") {
+            let allowed = ["", "Ignore", "Strict", "Warn"].map(Value::from);
+            let cause = Cause::unsupported("fieldValidation", &json!(validation), &allowed);
+            return Err(Status::invalid_options(self.options_kind(), cause));
+        }
         Ok(Writer {
             manager: self.call.manager.clone(),
             subresource,
-            dry_run: dry_run(self.call.query.get("dryRun"))?,
-            strict: self.call.query.get("fieldValidation") == "Strict",
+            dry_run: dry_run(self.options_kind(), self.call.query.get("dryRun"))?,
+            strict: validation == "Strict",
             way: Way::default(),
+            warnings: match validation {
+                // Nobody is to be told.
+                "Ignore" => Rc::default(),
+                _ => Rc::clone(&self.call.warnings),
+            },
         })
+    }
+
+    /// The kind of this request's options, as messages name it.
+    fn options_kind(&self) -> &'static str {
+        match (
+            self.call.target.name.is_empty(),
+            self.call.content_type.contains("patch"),
+        ) {
+            (true, _) => "CreateOptions",
+            (false, true) => "PatchOptions",
+            (false, false) => "UpdateOptions",
+        }
     }
 
     fn delete_options(&self) -> Result<DeleteOptions, Status> {
@@ -365,6 +435,11 @@ impl Answering<'_> {
         } else {
             self.body()?
         };
+        if let Some(kind) = body.str_at("/kind").filter(|kind| *kind != "DeleteOptions") {
+            return Err(Status::bad_request(format!(
+                "the body of a deletion is a DeleteOptions, not a {kind}"
+            )));
+        }
         let text = |pointer: &str| body.str_at(pointer).map(str::to_owned);
         let policy =
             text("/propagationPolicy").unwrap_or(query.get("propagationPolicy").to_owned());
@@ -374,11 +449,16 @@ impl Answering<'_> {
             "" if body["orphanDependents"] == true => Propagation::Orphan,
             "" | "Background" => Propagation::Background,
             other => {
-                return Err(Status::bad_request(format!(
-                    "propagationPolicy {other:?} must be Background, Foreground or Orphan"
-                )));
+                let allowed = ["Foreground", "Background", "Orphan", "nil"].map(Value::from);
+                let cause = Cause::unsupported("propagationPolicy", &json!(other), &allowed);
+                return Err(Status::invalid_options("DeleteOptions", cause));
             }
         };
+        if !policy.is_empty() && body["orphanDependents"].is_boolean() {
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            let cause = Cause::invalid("propagationPolicy", &json!(policy), why);
+            return Err(Status::invalid_options("DeleteOptions", cause));
+        }
         let dry = body
             .array_at("/dryRun")
             .first()
@@ -391,28 +471,19 @@ impl Answering<'_> {
             grace_seconds: body
                 .int_at("/gracePeriodSeconds")
                 .or(query.get("gracePeriodSeconds").parse().ok()),
-            dry_run: dry_run(dry)?,
+            dry_run: dry_run("DeleteOptions", dry)?,
         })
     }
 }
 
-fn dry_run(text: &str) -> Result<bool, Status> {
+fn dry_run(options: &str, text: &str) -> Result<bool, Status> {
     match text {
         "" => Ok(false),
         "All" => Ok(true),
-        other => Err(Status {
-            code: 422,
-            reason: "Invalid",
-            message: format!(
-                "Options.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: {other:?}: supported values: \"All\""
-            ),
-            details: Some(Box::new(super::status::Details {
-                group: "meta.k8s.io".to_owned(),
-                kind: "Options".to_owned(),
-                causes: vec![Cause::unsupported("dryRun", &json!(other), &[json!("All")])],
-                ..Default::default()
-            })),
-        }),
+        other => {
+            let cause = Cause::unsupported("dryRun", &json!([other]), &[json!("All")]);
+            Err(Status::invalid_options(options, cause))
+        }
     }
 }
 
@@ -434,6 +505,7 @@ mod tests {
             content_type: "application/json".to_owned(),
             manager: "t".to_owned(),
             body: Bytes::from_static(b"[]"),
+            warnings: Rc::default(),
         };
         let answer = answer(&Store::new(Clock::real()), Verb::Create, &call);
         assert_eq!(answer.err().map(|status| status.code), Some(400));

@@ -7,9 +7,37 @@ use serde_json::{Map, Value};
 
 use super::status::{Cause, type_name};
 
+/// The fields of the metadata of every object.
+const METADATA: [&str; 15] = [
+    "name",
+    "generateName",
+    "namespace",
+    "selfLink",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "labels",
+    "annotations",
+    "ownerReferences",
+    "finalizers",
+    "managedFields",
+];
+
 /// Removes what the schema does not know, and names it (`spec.foo`, `spec.items[0].bar`).
 pub(super) fn prune(schema: &Value, object: &mut Value) -> Vec<String> {
     let mut unknown = Vec::new();
+    if let Some(meta) = object["metadata"].as_object_mut() {
+        meta.retain(|name, _| {
+            let known = METADATA.contains(&name.as_str());
+            if !known {
+                unknown.push(format!("metadata.{name}"));
+            }
+            known
+        });
+    }
     prune_at(schema, object, "", true, &mut unknown);
     unknown
 }
@@ -134,7 +162,7 @@ fn check(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
 
 fn wanted_type(schema: &Value) -> &str {
     if flag(schema, "x-kubernetes-int-or-string") {
-        "integer or string"
+        "integer,string"
     } else {
         schema["type"].as_str().unwrap_or_default()
     }
@@ -145,7 +173,7 @@ fn has_type(schema: &Value, value: &Value) -> bool {
         || value.as_u64().is_some()
         || value.as_f64().is_some_and(|n| n.fract() == 0.0);
     match wanted_type(schema) {
-        "integer or string" => value.is_string() || whole,
+        "integer,string" => value.is_string() || whole,
         "object" => value.is_object(),
         "array" => value.is_array(),
         "string" => value.is_string(),
@@ -211,12 +239,20 @@ fn check_array(schema: &Value, items: &[Value], path: &str, causes: &mut Vec<Cau
             _ => None,
         }
     };
+    let shown = |item: &Value| match keys {
+        None => item.clone(),
+        Some(keys) => keys
+            .iter()
+            .filter_map(Value::as_str)
+            .map(|key| (key.to_owned(), item[key].clone()))
+            .collect(),
+    };
     for (at, item) in items.iter().enumerate() {
         let own = identity(item);
         if own.is_some() && items.iter().take(at).any(|other| identity(other) == own) {
             causes.push(Cause {
                 reason: "FieldValueDuplicate",
-                message: format!("Duplicate value: {item}"),
+                message: format!("Duplicate value: {}", shown(item)),
                 field: format!("{path}[{at}]"),
             });
         }
@@ -245,7 +281,7 @@ fn bounds(
     if let Some(most) = bound(most).filter(|most| is > *most) {
         causes.push(Cause {
             reason: "FieldValueTooMany",
-            message: format!("Too many: {is}: must have at most {most} {what}"),
+            message: format!("Too many: {is}: must have at most {most} items"),
             field: path.to_owned(),
         });
     }
@@ -453,7 +489,7 @@ mod tests {
             (
                 json!({"target": {}, "port": true}),
                 vec![
-                    r#"spec.port: Invalid value: "boolean": spec.port in body must be of type integer or string: "boolean""#,
+                    r#"spec.port: Invalid value: "boolean": spec.port in body must be of type integer,string: "boolean""#,
                 ],
             ),
         ] {

@@ -221,11 +221,13 @@ fn parse_fields(served: &Served, text: &str) -> Result<Vec<Field>, Status> {
 }
 
 fn unknown_field(served: &Served, path: &str, own: &[&str]) -> Status {
+    if !own.is_empty() || served.custom.is_some() {
+        return Status::bad_request(format!("field label not supported: {path}"));
+    }
     let mut known = vec!["\"metadata.name\"".to_owned()];
     if served.namespaced {
         known.push("\"metadata.namespace\"".to_owned());
     }
-    known.extend(own.iter().map(|f| format!("\"{f}\"")));
     Status::bad_request(format!(
         "\"{path}\" is not a known field selector: only {}",
         known.join(", ")

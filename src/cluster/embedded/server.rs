@@ -3,6 +3,7 @@
 use std::{
     convert::Infallible,
     io,
+    rc::Rc,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -131,7 +132,15 @@ impl ApiServer {
     /// Answers one request. Never fails: what goes wrong is a `Status`, and an answer that a fault loses is a body that
     /// breaks off.
     pub async fn handle(&self, request: Request<Bytes>) -> Response<Body> {
+        let headless = request.method() == http::Method::HEAD;
         let mut response = self.respond(request).await;
+        if headless {
+            *response.body_mut() = whole(Bytes::new());
+        }
+        let headers = response.headers_mut();
+        headers
+            .entry(http::header::CACHE_CONTROL)
+            .or_insert(http::HeaderValue::from_static("no-cache, private"));
         if let Ok(date) = http::HeaderValue::from_str(&self.date()) {
             response.headers_mut().insert(http::header::DATE, date);
         }
@@ -155,9 +164,15 @@ impl ApiServer {
             | Route::OpenApi
             | Route::OpenApiOf(..)
             | Route::Unknown) => {
+                if parts.method != http::Method::GET && route != Route::Unknown {
+                    return status_answer(&Status::method_not_allowed());
+                }
                 return discovery::answer(&self.inner.store, &route, &accept);
             }
         };
+        if !rest::is_served(&self.inner.store, &target, &parts.method) {
+            return discovery::no_page();
+        }
         let Some(verb) = Verb::of(&parts.method, &target, &query) else {
             return status_answer(&Status::method_not_allowed());
         };
@@ -188,21 +203,28 @@ impl ApiServer {
         let response = if verb == Verb::Proxy {
             self.proxy(&target, parts, body).await
         } else {
+            let form = match Form::accepted(&accept) {
+                Ok(form) => form,
+                Err(status) => return status_answer(&status),
+            };
             let call = Call {
-                form: Form::accepted(&accept),
+                form,
                 content_type: header(http::header::CONTENT_TYPE),
                 target,
                 query,
                 manager,
                 body,
+                warnings: Rc::default(),
             };
-            match rest::answer(&self.inner.store, verb, &call) {
+            let mut response = match rest::answer(&self.inner.store, verb, &call) {
                 Ok(Reply::Json(code, body)) => json_answer(code, &body),
                 Ok(Reply::Watch(watch)) => {
                     watch_answer(self.inner.faults.watched(info.clone(), watch.into_frames()))
                 }
                 Err(status) => status_answer(&status),
-            }
+            };
+            warn(&mut response, &call.warnings.borrow());
+            response
         };
         if info.is_write() {
             self.inner.faults.carried_out(|| Logged {
@@ -314,7 +336,25 @@ fn whole(body: Bytes) -> Body {
 
 /// The answer that says what went wrong.
 pub(super) fn status_answer(status: &Status) -> Response<Body> {
-    json_answer(status.code, &status.body())
+    let mut response = json_answer(status.code, &status.body());
+    let retry_after = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
+    if retry_after > 0 {
+        response
+            .headers_mut()
+            .insert(http::header::RETRY_AFTER, retry_after.into());
+    }
+    response
+}
+
+/// Says what is amiss with a request that was carried out, as kubectl prints it.
+fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    for warning in warnings {
+        // The text of the header is quoted.
+        let text = format!("299 - {warning:?}");
+        if let Ok(text) = http::HeaderValue::from_str(&text) {
+            response.headers_mut().append(http::header::WARNING, text);
+        }
+    }
 }
 
 /// A JSON answer.

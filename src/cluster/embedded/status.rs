@@ -30,6 +30,8 @@ pub struct Details {
     pub kind: String,
     /// One for each mistake.
     pub causes: Vec<Cause>,
+    /// When to ask again; 0: never.
+    pub retry_after_seconds: u32,
 }
 
 /// One mistake of an object.
@@ -122,8 +124,14 @@ impl Status {
             name: name.to_owned(),
             group: served.group.clone(),
             kind: served.plural.clone(),
-            causes: Vec::new(),
+            ..Details::default()
         }));
+        self
+    }
+
+    /// With details that say nothing, as Kubernetes answers where no object is meant.
+    pub(super) fn about_nothing(mut self) -> Self {
+        self.details = Some(Box::default());
         self
     }
 
@@ -144,14 +152,20 @@ impl Status {
             "NotFound",
             "the server could not find the requested resource",
         )
+        .about_nothing()
     }
 
-    /// The name is taken.
-    pub(super) fn already_exists(served: &Served, name: &str) -> Self {
+    /// The name is taken, maybe by one that is on its way out.
+    pub(super) fn already_exists(served: &Served, name: &str, is_going: bool) -> Self {
+        let going = if is_going {
+            "object is being deleted: "
+        } else {
+            ""
+        };
         Self::new(
             409,
             "AlreadyExists",
-            format!("{} \"{name}\" already exists", served.qualified()),
+            format!("{going}{} \"{name}\" already exists", served.qualified()),
         )
         .about(served, name)
     }
@@ -234,6 +248,7 @@ impl Status {
             group: served.group.clone(),
             kind: served.kind.clone(),
             causes,
+            ..Details::default()
         }));
         status
     }
@@ -253,6 +268,38 @@ impl Status {
         .about(served, name)
     }
 
+    /// Nothing new may be made in a namespace that goes.
+    pub(super) fn namespace_terminating(served: &Served, name: &str, ns: &str) -> Self {
+        let why = format!(
+            "unable to create new content in namespace {ns} because it is being terminated"
+        );
+        let mut status = Self::forbidden(served, name, &why);
+        if let Some(details) = &mut status.details {
+            details.causes.push(Cause {
+                reason: "NamespaceTerminating",
+                message: format!("namespace {ns} is being terminated"),
+                field: "metadata.namespace".to_owned(),
+            });
+        }
+        status
+    }
+
+    /// The object is wrong in a way that the storage finds: it speaks of the resource, not of the kind.
+    pub(super) fn invalid_resource(served: &Served, name: &str, cause: Cause) -> Self {
+        let mut status = Self::invalid(served, name, Vec::new());
+        status.message = format!(
+            "{} \"{name}\" is invalid: {}: {}",
+            served.qualified(),
+            cause.field,
+            cause.message
+        );
+        if let Some(details) = &mut status.details {
+            details.kind.clone_from(&served.plural);
+            details.causes.push(cause);
+        }
+        status
+    }
+
     /// The verb is not offered here.
     pub(super) fn method_not_allowed() -> Self {
         Self::new(
@@ -260,6 +307,7 @@ impl Status {
             "MethodNotAllowed",
             "the server does not allow this method on the requested resource",
         )
+        .about_nothing()
     }
 
     /// The body's type is not understood.
@@ -277,9 +325,45 @@ impl Status {
         Self::new(503, "ServiceUnavailable", message)
     }
 
-    /// What was asked for has not happened in time.
-    pub(super) fn timeout(message: impl Into<String>) -> Self {
-        Self::new(504, "Timeout", message)
+    /// A deletion of another object than this one.
+    pub(super) fn other_object(served: &Served, name: &str, why: &str) -> Self {
+        let mut status = Self::conflict(served, name, why);
+        status.message = format!(
+            "Operation cannot be fulfilled on {} \"{name}\": {why}",
+            served.kind
+        );
+        if let Some(details) = &mut status.details {
+            details.kind.clone_from(&served.kind);
+        }
+        status
+    }
+
+    /// None of the forms that the client accepts is offered.
+    pub(super) fn not_acceptable() -> Self {
+        Self::new(
+            406,
+            "NotAcceptable",
+            "only the following media types are accepted: application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )
+    }
+
+    /// A revision that has not been reached in time.
+    pub(super) fn too_large_version(asked: u64, current: u64) -> Self {
+        let mut status = Self::new(
+            504,
+            "Timeout",
+            format!("Timeout: Too large resource version: {asked}, current: {current}"),
+        );
+        status.details = Some(Box::new(Details {
+            causes: vec![Cause {
+                reason: "ResourceVersionTooLarge",
+                message: "Too large resource version".to_owned(),
+                field: String::new(),
+            }],
+            retry_after_seconds: 1,
+            ..Details::default()
+        }));
+        status
     }
 
     /// The `kind: Status` object.
@@ -298,6 +382,9 @@ impl Status {
         }
         if let Some(details) = &self.details {
             let mut out = json!({});
+            if details.retry_after_seconds > 0 {
+                out["retryAfterSeconds"] = json!(details.retry_after_seconds);
+            }
             for (key, value) in [
                 ("name", &details.name),
                 ("group", &details.group),
@@ -311,7 +398,13 @@ impl Status {
                 out["causes"] = details
                     .causes
                     .iter()
-                    .map(|c| json!({"reason": c.reason, "message": c.message, "field": c.field}))
+                    .map(|c| {
+                        let mut cause = json!({"reason": c.reason, "message": c.message});
+                        if !c.field.is_empty() {
+                            cause["field"] = json!(c.field);
+                        }
+                        cause
+                    })
                     .collect();
             }
             body["details"] = out;

@@ -368,6 +368,13 @@ impl Store {
         let last_finalizer_gone = object.str_at("/metadata/deletionTimestamp").is_some()
             && object.array_at("/metadata/finalizers").is_empty()
             && !old.array_at("/metadata/finalizers").is_empty();
+        // What goes with its last finalizer is not told as changed before. A namespace may still wait for its content.
+        if last_finalizer_gone && !served.is("", "Namespace") {
+            let last = Arc::new(object);
+            gc::finish(state, served, &last, now);
+            self.publish(state);
+            return Ok(last);
+        }
         let written = state.put(served, ChangeKind::Modified, object);
         self.follow_up(state, served, &written);
         if last_finalizer_gone {

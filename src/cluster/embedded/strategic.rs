@@ -97,7 +97,8 @@ fn merge(
             && let Some(Value::Array(items)) = into.get_mut(field)
         {
             let by = merge_key(kind, field, items);
-            reorder(items, order, by);
+            let live = items.clone();
+            reorder(items, order, &live, by);
         }
     }
     Ok(into)
@@ -120,10 +121,10 @@ fn merge_value(
                 Some(Value::Array(items)) => items,
                 _ => Vec::new(),
             };
-            let mut items = merge_list(kind, field, current, patch)?;
-            if let Some(order) = order {
-                let by = merge_key(kind, field, &items);
-                reorder(&mut items, order, by);
+            let mut items = merge_list(kind, field, current.clone(), patch)?;
+            let by = merge_key(kind, field, &items);
+            if order.is_some() || by.is_some() || is_set(field) {
+                reorder(&mut items, order.unwrap_or(patch), &current, by);
             }
             Ok(Value::Array(items))
         }
@@ -190,27 +191,29 @@ fn delete_values(into: &mut Map<String, Value>, field: &str, values: &Value) {
     }
 }
 
-/// Puts the items that `order` names into that order; the others keep their place after the item before them.
-fn reorder(items: &mut Vec<Value>, order: &[Value], by: Option<&str>) {
-    let rank = |item: &Value| -> Option<usize> {
-        order.iter().position(|wanted| match by {
-            Some(key) => wanted.get(key) == item.get(key),
-            None => wanted == item,
-        })
+/// Kubernetes' order of a merged list: the items of the patch in the patch's order, and each other one before the first of them that it came before
+/// in `live`.
+fn reorder(items: &mut Vec<Value>, order: &[Value], live: &[Value], by: Option<&str>) {
+    let same = |a: &Value, b: &Value| match by {
+        Some(key) => a.get(key) == b.get(key),
+        None => a == b,
     };
-    let mut last = 0;
-    let mut ranked: Vec<(usize, usize, Value)> = Vec::with_capacity(items.len());
-    for (at, item) in items.drain(..).enumerate() {
-        match rank(&item) {
-            Some(place) => {
-                last = place;
-                ranked.push((place, 0, item));
-            }
-            None => ranked.push((last, at + 1, item)),
+    let place = |list: &[Value], item: &Value| list.iter().position(|other| same(other, item));
+    let (mut patched, others): (Vec<Value>, Vec<Value>) = items
+        .drain(..)
+        .partition(|item| place(order, item).is_some());
+    patched.sort_by_key(|item| place(order, item));
+    let mut patched = patched.into_iter().peekable();
+    for other in others {
+        let was = place(live, &other);
+        while let Some(next) = patched
+            .next_if(|next| place(live, next).is_none_or(|next| was.is_none_or(|was| was >= next)))
+        {
+            items.push(next);
         }
+        items.push(other);
     }
-    ranked.sort_by_key(|(place, at, _)| (*place, *at));
-    items.extend(ranked.into_iter().map(|(_, _, item)| item));
+    items.extend(patched);
 }
 
 fn without_directives(map: &Map<String, Value>) -> Map<String, Value> {
@@ -244,7 +247,7 @@ mod tests {
             ),
             pod(&json!([{"name": "a", "image": "a:2", "env": [{"name": "Y", "value": "2"}]}])),
             pod(&json!([
-                {"name": "a", "image": "a:2", "env": [{"name": "X", "value": "1"}, {"name": "Y", "value": "2"}]},
+                {"name": "a", "image": "a:2", "env": [{"name": "Y", "value": "2"}, {"name": "X", "value": "1"}]},
                 {"name": "b", "image": "b:1"}])),
         );
     }
@@ -324,7 +327,7 @@ mod tests {
             "Pod",
             json!({"metadata": {"finalizers": ["a", "b"]}}),
             json!({"metadata": {"finalizers": ["c"], "$deleteFromPrimitiveList/finalizers": ["a"]}}),
-            json!({"metadata": {"finalizers": ["b", "c"]}}),
+            json!({"metadata": {"finalizers": ["c", "b"]}}),
         );
     }
 }

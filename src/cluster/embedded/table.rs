@@ -47,7 +47,13 @@ impl Column {
             name: text("name"),
             kind: text("type"),
             format: text("format"),
-            description: text("description"),
+            description: match text("description") {
+                none if none.is_empty() => format!(
+                    "Custom resource definition column (in JSONPath format): {}",
+                    text("jsonPath")
+                ),
+                some => some,
+            },
             priority: column["priority"].as_i64().unwrap_or(0),
             read: Read::Path(parse_path(&text("jsonPath"))),
         }

@@ -17,6 +17,7 @@ use super::{
         pods::{is_ready, ready_since},
     },
     images::Behaviour,
+    load_tester::LoadTester,
     metrics::{Hit, Metrics, Server},
     routes::{Destination, Lookup, Route},
     store::Store,
@@ -43,6 +44,16 @@ pub struct Source {
     pub service: String,
     /// Requests for each virtual second.
     pub per_second: u32,
+}
+
+/// Further requests for a while, as a load tester sends them.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Load {
+    pub(super) source: Source,
+    pub(super) from: Moment,
+    pub(super) until: Moment,
+    /// Every request is answered with this status.
+    pub(super) fails_with: Option<u16>,
 }
 
 /// Requests counted since the cluster began.
@@ -150,6 +161,7 @@ pub(super) struct Traffic {
     seen: u64,
     next_scrape: Moment,
     scrape_every: i64,
+    load_tester: Option<LoadTester>,
 }
 
 /// One source and where its requests go.
@@ -158,6 +170,10 @@ struct Stream {
     /// When the Service had its first ready endpoint: nobody uses what has never been up.
     began: Option<Moment>,
     sent: i64,
+    /// When it ends, if it does.
+    until: Option<Moment>,
+    /// Every request is answered with this status.
+    fails_with: Option<u16>,
     route: Route,
     /// Stored, and not yet in effect.
     coming: Vec<(Moment, Route)>,
@@ -181,6 +197,8 @@ impl Traffic {
             source,
             began: None,
             sent: 0,
+            until: None,
+            fails_with: None,
             coming: Vec::new(),
             turns: HashMap::new(),
         });
@@ -195,6 +213,39 @@ impl Traffic {
             metrics,
             tally,
             store,
+            load_tester: None,
+        }
+    }
+
+    /// The same, with the requests that this load tester is asked for.
+    pub(super) fn with(mut self, load_tester: LoadTester) -> Self {
+        self.load_tester = Some(load_tester);
+        self
+    }
+
+    /// Takes up the loads that were asked for, and drops those that have ended.
+    fn take_loads(&mut self, now: Moment) {
+        self.streams.retain(|s| s.until.is_none_or(|end| end > now));
+        let Some(tester) = &self.load_tester else {
+            return;
+        };
+        for load in tester.take() {
+            let Load {
+                source,
+                from,
+                until,
+                fails_with,
+            } = load;
+            self.streams.push(Stream {
+                route: Route::read(&self.store, &source.namespace, &source.service),
+                source,
+                began: Some(from),
+                sent: 0,
+                until: Some(until),
+                fails_with,
+                coming: Vec::new(),
+                turns: HashMap::new(),
+            });
         }
     }
 
@@ -219,6 +270,7 @@ impl Traffic {
             };
             let now = clock.now();
             self.serve_until(now);
+            self.take_loads(now);
             if changed {
                 self.take_changes(now);
             } else if now >= next {
@@ -262,6 +314,7 @@ impl Traffic {
         let turn = stream.turns.entry(destination.clone()).or_default();
         *turn = turn.wrapping_add(1);
         let endpoint = ready.get(*turn % ready.len().max(1));
+        let fails_with = stream.fails_with;
         let (code, latency_ms) = match endpoint {
             None => (503, 1),
             Some(endpoint) => {
@@ -273,7 +326,7 @@ impl Traffic {
                     .behaviour
                     .answer(*n, at.since(endpoint.version_ready));
                 *n += 1;
-                (answer.code, answer.latency_ms)
+                (fails_with.unwrap_or(answer.code), answer.latency_ms)
             }
         };
         self.tally.add(endpoint, code);
@@ -312,8 +365,17 @@ impl Traffic {
         }
     }
 
-    /// Starts the streams whose Service now has a ready endpoint.
+    /// Starts the streams whose Service now has a ready endpoint, and ends those whose Service is gone: its name no longer resolves.
     fn begin(&mut self, now: Moment) {
+        for stream in self.streams.iter_mut().filter(|s| s.began.is_some()) {
+            let Source {
+                namespace, service, ..
+            } = &stream.source;
+            if self.store.get(&SERVICE, namespace, service).is_none() {
+                stream.began = None;
+                stream.sent = 0;
+            }
+        }
         for stream in self.streams.iter_mut().filter(|s| s.began.is_none()) {
             let Source {
                 namespace, service, ..
@@ -392,7 +454,7 @@ impl Stream {
             return None;
         }
         let at = self.began?.plus((self.sent + 1) * 1_000 / per_second);
-        if at > now {
+        if at > now || self.until.is_some_and(|end| at > end) {
             return None;
         }
         self.sent += 1;

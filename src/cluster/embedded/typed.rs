@@ -48,7 +48,24 @@ pub(super) fn prune(served: &Served, object: &mut Value) -> Result<Vec<String>, 
     }?;
     let mut unknown = Vec::new();
     retain(object, &known, "", &mut unknown);
+    if matches!(served.kind.as_str(), "ConfigMap" | "Secret") {
+        without_empty_maps(object);
+    }
     Ok(unknown)
+}
+
+/// As Go's omitempty does: maps without entries are not there.
+fn without_empty_maps(object: &mut Value) {
+    for key in ["data", "binaryData", "stringData"] {
+        if object
+            .get(key)
+            .and_then(Value::as_object)
+            .is_some_and(serde_json::Map::is_empty)
+            && let Some(fields) = object.as_object_mut()
+        {
+            fields.remove(key);
+        }
+    }
 }
 
 /// The object as its type writes it: only the fields that the type has.
@@ -70,8 +87,8 @@ fn retain(value: &mut Value, known: &Value, path: &str, unknown: &mut Vec<String
                     retain(child, known, &path, unknown);
                     true
                 }
-                // A null says nothing; this one is what Go writes into each pod template.
-                None if child.is_null() => name == "creationTimestamp",
+                // A null says nothing.
+                None if child.is_null() => false,
                 None => {
                     unknown.push(path);
                     false
@@ -110,7 +127,7 @@ mod tests {
             ["spec.replica", "spec.template.spec.containers[0].typo"]
         );
         assert_eq!(object["spec"].get("replica"), None);
-        assert_eq!(object["metadata"], given["metadata"]);
+        assert_eq!(object["metadata"], json!({"name": "a"}));
         let mut wrong = given;
         wrong["spec"]["replicas"] = json!("two");
         assert!(prune(&served, &mut wrong).unwrap_err().contains("two"));

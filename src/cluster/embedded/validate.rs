@@ -36,17 +36,14 @@ pub(super) fn mistakes(served: &Served, old: Option<&Value>, object: &Value) -> 
 
 fn check_workload(served: &Served, old: Option<&Value>, object: &Value, causes: &mut Vec<Cause>) {
     let selector = &object["spec"]["selector"];
-    if selector.as_object().is_none_or(serde_json::Map::is_empty) {
+    if !selector.is_object() {
         causes.push(Cause::required("spec.selector", ""));
-    }
-    if let Some(old) = old
-        && old["spec"]["selector"] != *selector
-    {
-        causes.push(Cause::invalid(
-            "spec.selector",
-            selector,
-            "field is immutable",
-        ));
+    } else if selector == &json!({}) {
+        let why = format!(
+            "empty selector is invalid for {}",
+            served.kind.to_lowercase()
+        );
+        causes.push(Cause::invalid("spec.selector", selector, &why));
     }
     if object.int_at("/spec/replicas").is_some_and(|n| n < 0) {
         let why = "must be greater than or equal to 0";
@@ -84,6 +81,15 @@ fn check_workload(served: &Served, old: Option<&Value>, object: &Value, causes: 
         let allowed = [json!("Always")];
         let field = "spec.template.spec.restartPolicy";
         causes.push(Cause::unsupported(field, &spec["restartPolicy"], &allowed));
+    }
+    if let Some(old) = old
+        && old["spec"]["selector"] != *selector
+    {
+        causes.push(Cause::invalid(
+            "spec.selector",
+            selector,
+            "field is immutable",
+        ));
     }
 }
 
@@ -403,8 +409,8 @@ mod tests {
             Some(&good),
             &other,
             &[
-                "spec.selector Invalid",
                 "spec.template.metadata.labels Invalid",
+                "spec.selector Invalid",
             ],
         );
     }

@@ -10,11 +10,11 @@ use tokio::time::Instant;
 
 use super::{
     kinds::Served,
-    list::{invalid_version, page, shown, too_large, too_old},
+    list::{forbidden_option, invalid_version, page, shown, too_large, too_old},
     present::{Form, Presenter},
     route::Query,
     selector::Filter,
-    status::{Cause, Status},
+    status::Status,
     store::{Change, ChangeKind, ResourceKey, Store},
 };
 use crate::api::objects::ObjectExt;
@@ -188,11 +188,22 @@ impl Watch {
         let event = match (change.kind, was, is) {
             (ChangeKind::Added, _, true) | (ChangeKind::Modified, false, true) => "ADDED",
             (ChangeKind::Modified, true, true) => "MODIFIED",
-            (ChangeKind::Modified, true, false) | (ChangeKind::Deleted, true, _) => "DELETED",
+            (ChangeKind::Deleted, true, _) => "DELETED",
+            (ChangeKind::Modified, true, false) => return self.tell_gone(change),
             (ChangeKind::Added | ChangeKind::Modified, _, false)
             | (ChangeKind::Deleted, false, _) => return,
         };
         self.tell(event, &object);
+    }
+
+    /// To this watch the object is gone as it last matched, at the revision at which it changed.
+    fn tell_gone(&mut self, change: &Change) {
+        let Some(previous) = &change.previous else {
+            return;
+        };
+        let mut last = (*shown(&self.served, previous)).clone();
+        last["metadata"]["resourceVersion"] = json!(change.revision.to_string());
+        self.tell("DELETED", &last);
     }
 
     fn tell(&mut self, event: &str, object: &Value) {
@@ -226,26 +237,12 @@ impl Watch {
 
 fn check_initial(query: &Query, initial: bool) -> Result<(), Status> {
     let matching = query.get("resourceVersionMatch");
-    let mistake = if initial && matching != "NotOlderThan" {
-        "resourceVersionMatch: Forbidden: sendInitialEvents requires resourceVersionMatch=NotOlderThan"
+    let why = if initial && matching != "NotOlderThan" {
+        "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
     } else if !initial && !matching.is_empty() {
-        "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+        "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
     } else {
         return Ok(());
     };
-    Err(Status {
-        code: 422,
-        reason: "Invalid",
-        message: format!("ListOptions.meta.k8s.io \"\" is invalid: {mistake}"),
-        details: Some(Box::new(super::status::Details {
-            group: "meta.k8s.io".to_owned(),
-            kind: "ListOptions".to_owned(),
-            causes: vec![Cause {
-                reason: "FieldValueForbidden",
-                message: mistake.to_owned(),
-                field: "resourceVersionMatch".to_owned(),
-            }],
-            ..Default::default()
-        })),
-    })
+    Err(forbidden_option("resourceVersionMatch", why))
 }

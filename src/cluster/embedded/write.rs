@@ -1,5 +1,7 @@
 //! The rules of a create and of an update: metadata, status, generation, managed fields.
 
+use std::{cell::RefCell, rc::Rc};
+
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
@@ -28,6 +30,8 @@ pub(super) struct Writer {
     /// Unknown fields are an error, not just dropped.
     pub(super) strict: bool,
     pub(super) way: Way,
+    /// What the client is told beside the answer. Shared with the request.
+    pub(super) warnings: Rc<RefCell<Vec<String>>>,
 }
 
 /// How the object that is wanted came about.
@@ -66,11 +70,15 @@ pub(super) fn create(
     now: &str,
 ) -> Result<Value, Status> {
     identify(served, ns, &mut object)?;
+    if served.namespaced {
+        let given = match object.name() {
+            "" => object.str_at("/metadata/generateName").unwrap_or_default(),
+            name => name,
+        };
+        check_namespace(state, served, object.namespace(), given)?;
+    }
     name_it(state, served, &mut object)?;
     let name = object.name().to_owned();
-    if served.namespaced {
-        check_namespace(state, served, object.namespace(), &name)?;
-    }
     if !object.resource_version().is_empty() {
         return Err(Status::bad_request(
             "resourceVersion should not be set on objects to be created",
@@ -82,7 +90,16 @@ pub(super) fn create(
             None => remove(&mut object, "status"),
         }
     }
-    let given = metadata(&mut object).remove("managedFields");
+    let meta = metadata(&mut object);
+    let given = meta.remove("managedFields");
+    for key in [
+        "selfLink",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+        "generation",
+    ] {
+        meta.remove(key);
+    }
     shape(served, &mut object, writer)?;
     let entries = match &given {
         Some(Value::Array(entries)) if writer.way == Way::Apply => entries.clone(),
@@ -96,24 +113,15 @@ pub(super) fn create(
         return Err(Status::invalid(served, &name, causes));
     }
     let meta = metadata(&mut object);
-    for key in [
-        "selfLink",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-        "generation",
-    ] {
-        meta.remove(key);
-    }
     meta.insert("uid".to_owned(), json!(state.new_uid().to_string()));
     meta.insert("creationTimestamp".to_owned(), json!(now));
     if served.generation {
         meta.insert("generation".to_owned(), json!(1));
     }
-    if state
-        .object(&served.key(), scope(served, object.namespace()), &name)
-        .is_some()
-    {
-        return Err(Status::already_exists(served, &name));
+    let place = scope(served, object.namespace());
+    if let Some(there) = state.object(&served.key(), place, &name) {
+        let is_going = there.str_at("/metadata/deletionTimestamp").is_some();
+        return Err(Status::already_exists(served, &name, is_going));
     }
     set_entries(&mut object, entries);
     Ok(object)
@@ -130,10 +138,14 @@ pub(super) fn update(
     let name = old.name();
     identify(served, old.namespace(), &mut wanted)?;
     if wanted.name() != name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({}) does not match the name on the URL ({name})",
-            wanted.name()
-        )));
+        let given = wanted.name();
+        return Err(Status::bad_request(if given.is_empty() {
+            format!(
+                "the name of the object ({name} based on URL) was undeterminable: name must be provided"
+            )
+        } else {
+            format!("the name of the object ({given}) does not match the name on the URL ({name})")
+        }));
     }
     check_preconditions(served, old, &wanted, writer)?;
     let given = wanted["metadata"].get("managedFields").cloned();
@@ -199,10 +211,17 @@ fn shape(served: &Served, object: &mut Value, writer: &Writer) -> Result<(), Sta
             .map(|field| format!("unknown field {field:?}"))
             .collect();
         return Err(Status::bad_request(format!(
-            "strict decoding error: {}",
+            "{0} in version {1:?} cannot be handled as a {0}: strict decoding error: {2}",
+            served.kind,
+            served.version,
             fields.join(", ")
         )));
     }
+    writer.warnings.borrow_mut().extend(
+        unknown
+            .iter()
+            .map(|field| format!("unknown field {field:?}")),
+    );
     match &served.custom {
         Some(custom) => schema::fill_defaults(&custom.schema, object),
         None => defaults::fill(served, object),
@@ -306,13 +325,7 @@ fn check_namespace(state: &State, served: &Served, ns: &str, name: &str) -> Resu
             None => Err(Status::unknown_resource()),
         },
         Some(namespace) if namespace.str_at("/metadata/deletionTimestamp").is_some() => {
-            Err(Status::forbidden(
-                served,
-                name,
-                &format!(
-                    "unable to create new content in namespace {ns} because it is being terminated"
-                ),
-            ))
+            Err(Status::namespace_terminating(served, name, ns))
         }
         Some(_) => Ok(()),
     }
@@ -332,7 +345,11 @@ fn check_preconditions(
             wanted.uid(),
             old.uid()
         );
-        return Err(Status::conflict(served, name, &why));
+        if writer.way == Way::Replace {
+            return Err(Status::conflict(served, name, &why));
+        }
+        let cause = Cause::invalid("metadata.uid", &json!(wanted.uid()), "field is immutable");
+        return Err(Status::invalid(served, name, vec![cause]));
     }
     let version = wanted.resource_version();
     if version.is_empty() {
@@ -341,10 +358,10 @@ fn check_preconditions(
         if writer.way == Way::Replace && wants_one {
             let cause = Cause {
                 reason: "FieldValueInvalid",
-                message: "Invalid value: 0x0: must be specified for an update".to_owned(),
+                message: "Invalid value: 0: must be specified for an update".to_owned(),
                 field: "metadata.resourceVersion".to_owned(),
             };
-            return Err(Status::invalid(served, name, vec![cause]));
+            return Err(Status::invalid_resource(served, name, cause));
         }
         return Ok(());
     }
@@ -415,10 +432,11 @@ fn check_finalizers(served: &Served, old: &Value, new: &Value) -> Result<(), Sta
         return Ok(());
     }
     let before = old.array_at("/metadata/finalizers");
-    let added: Vec<&Value> = new
+    let added: Vec<String> = new
         .array_at("/metadata/finalizers")
         .iter()
         .filter(|f| !before.contains(f))
+        .map(Value::to_string)
         .collect();
     if added.is_empty() {
         return Ok(());
@@ -426,7 +444,8 @@ fn check_finalizers(served: &Served, old: &Value, new: &Value) -> Result<(), Sta
     let cause = Cause {
         reason: "FieldValueForbidden",
         message: format!(
-            "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers {added:?}"
+            "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{{}}}",
+            added.join(", ")
         ),
         field: "metadata.finalizers".to_owned(),
     };

@@ -118,6 +118,7 @@ fn zero(revision: &str) -> Workload {
 pub(super) fn seen() -> Seen {
     Seen {
         now: at(100),
+        led_since: at(0),
         next_run: Some(NextRun {
             id: "run-2".to_owned(),
             n: 2,
@@ -425,6 +426,8 @@ pub(super) fn answer(value: Reading) -> Answers {
                 value,
             }],
             share: Some(5.0),
+            requests: None,
+            cause: String::new(),
         }),
     }
 }

@@ -312,7 +312,7 @@ fn event() -> impl Strategy<Value = Event> {
             Event::PrimaryShort, Event::PrimaryDies, Event::PrimaryCrashes, Event::PrimaryLate,
             Event::PrimaryDeleted, Event::EditBack, Event::Gate(true), Event::Gate(false),
             Event::Suspend(true), Event::Suspend(false), Event::Suspend(false),
-            Event::SkipAnalysis(true), Event::SkipAnalysis(false), Event::Threshold(1),
+            Event::Parted(true), Event::Parted(false), Event::SkipAnalysis(true), Event::SkipAnalysis(false), Event::Threshold(1),
             Event::Threshold(3), Event::Steps(20), Event::Steps(10), Event::RouteByHand(0),
             Event::RouteByHand(50), Event::RouteByHand(100), Event::RouteDeleted,
             Event::ApexByHand, Event::Unpaused, Event::Paused, Event::PinDeleted,

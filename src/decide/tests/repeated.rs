@@ -1,6 +1,6 @@
 //! A leader died between its route write and its record: what the next one does. Rows as in `before_copy.rs`.
 
-use super::fixtures::{fail, pass, plan, seen, state, text};
+use super::fixtures::{at, fail, pass, plan, seen, state, text};
 use crate::decide::{
     facts::{Answers, Seen},
     state::State,
@@ -40,17 +40,17 @@ fn a_check_that_is_due_goes_before_a_repair() {
         ),
         (
             "the next weight was written: it stays",
-            state().analysing(15),
-            due(20),
+            state().analysing(10),
+            due(15),
             pass(),
-            "Analysing Progressing 20% failed 0 |  | Advance mcp.ai canary weight 20 | until 220",
+            "Analysing Progressing 15% failed 0 |  | Advance mcp.ai canary weight 15 | until 220",
         ),
         (
             "the next weight was written, and the analysis fails now",
-            state().analysing(15),
-            due(20),
+            state().analysing(10),
+            due(15),
             fail(),
-            "Analysing Progressing 15% failed 1 | 85/15 | ! Halt mcp.ai advancement success rate 90.00% < 99.5% | until 220",
+            "Analysing Progressing 10% failed 1 | 90/10 | ! Halt mcp.ai advancement success rate 90.00% < 99.5% | until 220",
         ),
         (
             "more than any leader wrote is taken back first",
@@ -62,9 +62,33 @@ fn a_check_that_is_due_goes_before_a_repair() {
         (
             "between the checks a route by hand is put right",
             state().analysing(15),
-            seen().canary_ready().weight(0),
+            seen().canary_ready().weight(0).at(90),
             Answers::default(),
             "Analysing Progressing 15% failed 0 | 85/15 |  | again",
+        ),
+    ]);
+}
+
+#[test]
+fn what_was_before_this_leader_is_not_held_against_the_canary() {
+    let short = |led_since: i64| {
+        let short = seen().canary_short().weight(15).at(4_000);
+        short.with(|s| s.led_since = at(led_since))
+    };
+    check(&[
+        (
+            "led all the time, and not ready for the progress deadline",
+            state().analysing(15),
+            short(0),
+            Answers::default(),
+            "Reverting Progressing 0% failed 0 | 100/0 | ! canary deployment srv.ai not ready: not ready for 600 s | again",
+        ),
+        (
+            "nobody led for an hour: the deadline counts from here",
+            state().analysing(15),
+            short(3_990),
+            Answers::default(),
+            "Analysing Progressing 15% failed 0 |  |  | until 4590",
         ),
     ]);
 }

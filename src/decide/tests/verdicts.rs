@@ -73,6 +73,8 @@ fn judged(readings: Vec<Reading>) -> Vec<CheckResult> {
         at: Moment(7000),
         samples: samples.collect(),
         share: None,
+        requests: None,
+        cause: String::new(),
     };
     judge(&four_checks(), &analysis)
 }

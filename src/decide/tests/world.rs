@@ -101,7 +101,13 @@ pub(super) enum Event {
     Edit(u8),
     EditBack,
     Analysis(Health),
-    Wish { verb: Verb, skip: bool, stale: bool },
+    /// The observed share of the requests is the written one, or far from it.
+    Parted(bool),
+    Wish {
+        verb: Verb,
+        skip: bool,
+        stale: bool,
+    },
     Gate(bool),
     Suspend(bool),
     SkipAnalysis(bool),
@@ -133,6 +139,7 @@ pub(super) struct World {
     pub(super) synced: bool,
     pub(super) request: Option<Request>,
     pub(super) health: Health,
+    pub(super) parted: bool,
     wishes: u32,
     /// Since when nothing but the primary gets traffic: kept apart from the machine's own record.
     pub(super) quiet_since: Option<Moment>,
@@ -162,6 +169,7 @@ impl World {
             synced: true,
             request: None,
             health: Health::Good,
+            parted: false,
             wishes: 0,
             quiet_since: None,
             allowed: BTreeSet::new(),
@@ -186,6 +194,7 @@ impl World {
         let n = run.map_or(0, |r| r.n + 1);
         Seen {
             now: self.now,
+            led_since: Moment::default(),
             next_run: Some(NextRun {
                 id: format!("run-{n}"),
                 n,
@@ -285,7 +294,9 @@ impl World {
                     Health::Silent => Reading::NoData,
                 },
             }],
-            share: None,
+            share: self.parted.then_some(90.0),
+            requests: self.parted.then_some(1_200.0),
+            cause: String::new(),
         }
     }
 
@@ -313,6 +324,7 @@ impl World {
                 }
             }
             Event::Analysis(health) => self.health = *health,
+            Event::Parted(parted) => self.parted = *parted,
             Event::Wish { verb, skip, stale } => self.wish(*verb, *skip, *stale),
             Event::Gate(on) => self.plan.gate_promotion = *on,
             Event::Suspend(on) => self.plan.suspend = *on,

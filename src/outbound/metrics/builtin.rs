@@ -20,6 +20,10 @@ pub const SHARE: &str = "(sum(rate(istio_requests_total{reporter=\"destination\"
 destination_workload=\"{{ target }}\"}[{{ interval }}])) or vector(0)) / sum(rate(istio_requests_total{reporter=\"destination\",\
 destination_workload_namespace=\"{{ namespace }}\",destination_workload=~\"{{ target }}|{{ target }}-primary\"}[{{ interval }}])) * 100";
 
+/// How many requests the share is of.
+pub const REQUESTS: &str = "sum(increase(istio_requests_total{reporter=\"destination\",destination_workload_namespace=\"{{ namespace }}\",\
+destination_workload=~\"{{ target }}|{{ target }}-primary\"}[{{ interval }}]))";
+
 /// The query of a metric that is known by name alone.
 #[must_use]
 pub fn named(metric: Named) -> String {

@@ -132,7 +132,7 @@ impl Running {
         })
         .await?;
         if programs.has_controllers() {
-            let arguments = self.controller_arguments(&kubeconfig);
+            let arguments = self.controller_arguments(&kubeconfig, version);
             self.spawn(programs, "kube-controller-manager", &arguments)?;
             let controllers = "the service account that kube-controller-manager makes";
             self.until(limit, controllers, async || has_account(&client).await)
@@ -195,8 +195,8 @@ impl Running {
         ]
     }
 
-    fn controller_arguments(&self, kubeconfig: &Path) -> Vec<String> {
-        vec![
+    fn controller_arguments(&self, kubeconfig: &Path, version: (u32, u32)) -> Vec<String> {
+        let mut arguments = vec![
             format!("--kubeconfig={}", kubeconfig.display()),
             "--leader-elect=false".to_owned(),
             "--secure-port=0".to_owned(),
@@ -204,7 +204,12 @@ impl Running {
                 "--service-account-private-key-file={}",
                 self.file("accounts.key")
             ),
-        ]
+        ];
+        // Before 1.24 there was a second port, always the same one.
+        if version < (1, 24) {
+            arguments.push("--port=0".to_owned());
+        }
+        arguments
     }
 
     fn spawn(

@@ -1,8 +1,10 @@
 //! Engines that die at every write, that come back too late, and API servers that fail at random: judged from what the API server was
 //! told to store and from the requests of the users, not from what the engine says.
 
+mod judge;
 mod late;
 mod points;
+mod random;
 mod stories;
 
 use std::time::Duration;

@@ -200,7 +200,9 @@ async fn wrong_objects_are_refused_with_the_field() {
         (code, &body["message"]),
         (
             400,
-            &json!("strict decoding error: unknown field \"spec.replica\"")
+            &json!(
+                "Deployment in version \"v1\" cannot be handled as a Deployment: strict decoding error: unknown field \"spec.replica\""
+            )
         )
     );
 }

@@ -60,8 +60,8 @@ fn narrow(uri: &Uri, namespace: &str) -> Option<Uri> {
 /// Path of an object, or of all of a kind in a namespace.
 pub(super) fn path(kind: &Kind, namespace: &str, name: &str) -> String {
     let api = if kind.group.is_empty() { "api" } else { "apis" };
-    let (group, version) = (kind.api_version(), kind.plural);
-    let path = format!("/{api}/{group}/namespaces/{namespace}/{version}/{name}");
+    let (version, plural) = (kind.api_version(), kind.plural);
+    let path = format!("/{api}/{version}/namespaces/{namespace}/{plural}/{name}");
     path.trim_end_matches('/').to_owned()
 }
 
@@ -120,28 +120,19 @@ pub(super) async fn post(client: &Client, kind: &Kind, namespace: &str, object: 
         .unwrap();
 }
 
-/// Writes a part of an object's status; `None` when the object is gone.
+/// Writes a part of an object's status, unless the object is gone.
 pub(super) async fn merge_status(
     client: &Client,
     kind: &Kind,
     namespace: &str,
     name: &str,
     status: &Value,
-) -> Option<()> {
-    let path = format!(
-        "{}/status?fieldManager=kubelet",
-        path(kind, namespace, name)
-    );
-    match call(
-        client,
-        Method::PATCH,
-        &path,
-        Some(&json!({"status": status})),
-    )
-    .await
-    {
-        Ok(_) => Some(()),
-        Err(404) => None,
+) {
+    let path = path(kind, namespace, name);
+    let path = format!("{path}/status?fieldManager=kubelet");
+    let part = json!({"status": status});
+    match call(client, Method::PATCH, &path, Some(&part)).await {
+        Ok(_) | Err(404) => {}
         Err(code) => panic!("{} {name}: {code}", kind.kind),
     }
 }

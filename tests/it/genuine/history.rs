@@ -42,8 +42,8 @@ impl History {
         let states = self.states.lock().unwrap();
         assert!(
             there.is_ok(),
-            "no news of the Canary for {PATIENCE:?}: {:#}",
-            states.last().unwrap()
+            "no news of the Canary for {PATIENCE:?}: {:#?}",
+            states.last()
         );
         Arc::clone(&states[place])
     }

@@ -68,7 +68,17 @@ async fn nodes(client: Client, namespace: String, sabotaged: Sabotaged) {
     follow(client.clone(), POD, namespace, String::new(), see).await;
 }
 
-/// One pod from its creation on. Its status is refused once it is gone, which ends the life.
+/// What the kubelet says of a pod's only container, and so of the pod.
+struct Told<'a> {
+    phase: &'a str,
+    /// The pod's address; a pod without one is not ready.
+    ready_at: Option<&'a str>,
+    restarts: u32,
+    state: Value,
+    last_state: Value,
+}
+
+/// One pod from its creation on.
 async fn life(client: Client, pod: Object, behaviour: Behaviour) {
     static ADDRESSES: AtomicU16 = AtomicU16::new(1);
     let [high, low] = ADDRESSES.fetch_add(1, Ordering::Relaxed).to_be_bytes();
@@ -76,82 +86,78 @@ async fn life(client: Client, pod: Object, behaviour: Behaviour) {
     tokio::time::sleep(READY).await;
     match behaviour {
         Behaviour::Missing => {
-            let waiting = json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}});
-            let _ = tell(
-                &client,
-                &pod,
-                "Pending",
-                &container(&pod, false, 0, &waiting),
-            )
-            .await;
+            let told = Told {
+                phase: "Pending",
+                ready_at: None,
+                restarts: 0,
+                state: json!({"waiting": {"reason": "ImagePullBackOff"}}),
+                last_state: json!({}),
+            };
+            told.write(&client, &pod).await;
         }
         Behaviour::Crash => {
             for restarts in 0..10 {
-                let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
-                let mut status = container(&pod, false, restarts, &waiting);
-                status["lastState"] = json!({"terminated": {
-                    "exitCode": 1,
-                    "reason": "Error",
-                    "message": "panic: config key missing",
-                }});
-                if tell(&client, &pod, "Running", &status).await.is_none() {
-                    return;
-                }
+                let told = Told {
+                    phase: "Running",
+                    ready_at: None,
+                    restarts,
+                    state: json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+                    last_state: json!({"terminated": {
+                        "exitCode": 1,
+                        "reason": "Error",
+                        "message": "panic: config key missing",
+                    }}),
+                };
+                told.write(&client, &pod).await;
                 tokio::time::sleep(CRASH).await;
             }
         }
         Behaviour::Healthy | Behaviour::Errors | Behaviour::Slow | Behaviour::Flaky => {
-            let running = json!({"running": {}});
-            let status = with_address(container(&pod, true, 0, &running), &address);
-            let _ = tell(&client, &pod, "Running", &status).await;
+            let told = Told {
+                phase: "Running",
+                ready_at: Some(&address),
+                restarts: 0,
+                state: json!({"running": {}}),
+                last_state: json!({}),
+            };
+            told.write(&client, &pod).await;
         }
     }
 }
 
-/// A container's status; what is beside it in a pod's status goes through [`tell`].
-fn container(pod: &Value, ready: bool, restarts: u32, state: &Value) -> Value {
-    let first = &pod["spec"]["containers"][0];
-    json!({
-        "name": first["name"],
-        "image": first["image"],
-        "imageID": "",
-        "ready": ready,
-        "started": ready,
-        "restartCount": restarts,
-        "state": state,
-    })
-}
-
-fn with_address(mut status: Value, address: &str) -> Value {
-    status["address"] = address.into();
-    status
-}
-
-async fn tell(client: &Client, pod: &Object, phase: &str, container: &Value) -> Option<()> {
-    let mut container = container.clone();
-    let address = container
-        .as_object_mut()
-        .and_then(|c| c.remove("address"))
-        .unwrap_or_default();
-    let ready = if container["ready"] == true {
-        "True"
-    } else {
-        "False"
-    };
-    let condition = |kind: &str, status: &str| json!({"type": kind, "status": status});
-    let mut status = json!({
-        "phase": phase,
-        "conditions": [
-            condition("PodScheduled", "True"),
-            condition("Initialized", "True"),
-            condition("ContainersReady", ready),
-            condition("Ready", ready),
-        ],
-        "containerStatuses": [container],
-    });
-    if !address.is_null() {
-        status["podIP"] = address.clone();
-        status["podIPs"] = json!([{"ip": address}]);
+impl Told<'_> {
+    /// Nothing once the pod is gone.
+    async fn write(&self, client: &Client, pod: &Object) {
+        let ready = self.ready_at.is_some();
+        let conditions = [
+            ("PodScheduled", true),
+            ("Initialized", true),
+            ("ContainersReady", ready),
+            ("Ready", ready),
+        ];
+        let conditions = conditions.map(|(kind, met)| {
+            let status = if met { "True" } else { "False" };
+            json!({"type": kind, "status": status})
+        });
+        let container = &pod["spec"]["containers"][0];
+        let mut status = json!({
+            "phase": self.phase,
+            "conditions": conditions,
+            "containerStatuses": [{
+                "name": container["name"],
+                "image": container["image"],
+                "imageID": "",
+                "ready": ready,
+                "started": ready,
+                "restartCount": self.restarts,
+                "state": self.state,
+                "lastState": self.last_state,
+            }],
+        });
+        if let Some(address) = self.ready_at {
+            status["podIP"] = address.into();
+            status["podIPs"] = json!([{"ip": address}]);
+        }
+        merge_status(client, &POD, pod.namespace(), pod.name(), &status).await;
     }
-    merge_status(client, &POD, pod.namespace(), pod.name(), &status).await
 }

@@ -1,9 +1,9 @@
 //! One process of the binary. It never outlives the test that started it, however that ends.
 
 use std::{
-    io::{BufRead as _, BufReader},
+    io::{BufRead as _, BufReader, Write as _},
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Output, Stdio},
+    process::{Child, ChildStdin, Command, ExitStatus, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -58,11 +58,15 @@ pub(crate) fn run(args: &[&str]) -> Output {
     command(args, &dir).output().unwrap()
 }
 
-/// A process that goes on until it is ended.
+/// A process, the binary or a program of others, that goes on until it is ended.
 pub(crate) struct Process {
     child: Child,
+    /// Where it can be told something.
+    stdin: Option<ChildStdin>,
     /// What it says on stdout, by line; closed when it ends.
     lines: mpsc::UnboundedReceiver<String>,
+    /// What has been listened to of it.
+    pub(super) heard: String,
     /// Its stderr.
     log: PathBuf,
     _dir: Dir,
@@ -71,13 +75,19 @@ pub(crate) struct Process {
 impl Process {
     pub(crate) fn start(args: &[&str]) -> Self {
         let dir = Dir::new();
+        Self::of(command(args, &dir), dir)
+    }
+
+    /// Any program. `dir` lives as long as it does, and gets its stderr.
+    pub(super) fn of(mut command: Command, dir: Dir) -> Self {
         let log = dir.path("log");
         let stderr = std::fs::File::create(&log).unwrap();
-        let mut child = command(args, &dir)
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(stderr)
             .spawn()
             .unwrap();
+        let stdin = child.stdin.take();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let (sender, lines) = mpsc::unbounded_channel();
         std::thread::spawn(move || {
@@ -88,10 +98,23 @@ impl Process {
         });
         Self {
             child,
+            stdin,
             lines,
+            heard: String::new(),
             log,
             _dir: dir,
         }
+    }
+
+    /// One line to its standard input, which its command must have piped.
+    pub(super) fn tell(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("stdin must be piped");
+        writeln!(stdin, "{line}").unwrap();
+    }
+
+    /// The next line that it says.
+    pub(super) async fn line(&mut self) -> String {
+        self.said("").await
     }
 
     /// What follows `before` in the next line that has it.
@@ -99,6 +122,8 @@ impl Process {
         let line = async {
             loop {
                 let line = self.lines.recv().await?;
+                self.heard.push_str(&line);
+                self.heard.push('\n');
                 if let Some((_, after)) = line.split_once(before) {
                     return Some(after.to_owned());
                 }
@@ -162,6 +187,7 @@ pub(crate) struct Serve {
     pub(crate) process: Process,
     /// Its MCP endpoint.
     pub(crate) mcp: Server,
+    kubeconfig: Option<PathBuf>,
 }
 
 impl Serve {
@@ -175,7 +201,11 @@ impl Serve {
             origin,
             client: client(),
         };
-        Self { process, mcp }
+        Self {
+            process,
+            mcp,
+            kubeconfig: None,
+        }
     }
 
     /// On the clusters of a kubeconfig.
@@ -185,7 +215,11 @@ impl Serve {
 
     /// The kubeconfig of the embedded clusters that it has started.
     pub(crate) async fn kubeconfig(&mut self) -> PathBuf {
-        self.process.said("export KUBECONFIG=").await.into()
+        if self.kubeconfig.is_none() {
+            let said = self.process.said("export KUBECONFIG=").await;
+            self.kubeconfig = Some(said.into());
+        }
+        self.kubeconfig.clone().unwrap()
     }
 }
 

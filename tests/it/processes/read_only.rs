@@ -111,7 +111,9 @@ async fn nothing_is_written_where_nobody_was_told_to_lead() {
     for member in foreign.fleet.members() {
         member.server.faults().reset_counts();
     }
-    let serve = Serve::joining(&foreign.kubeconfig).await;
+    let mut serve = Serve::joining(&foreign.kubeconfig).await;
+    let read_only = serve.process.said("Read only here, ").await;
+    assert_eq!(read_only, "no --lead matches: prod-jp, prod-kr");
     let mcp = &serve.mcp;
 
     let listed = call(mcp, "list_clusters", json!({})).await;

@@ -1,6 +1,6 @@
 //! A real Prometheus scrapes an embedded cluster while it rolls out at the speed of the wall's clock, and the engine asks it.
 
-use std::time::Duration;
+use std::{fmt::Write as _, time::Duration};
 
 use canary_mcp::{
     api::objects::{CANARY, ObjectExt},
@@ -91,7 +91,7 @@ async fn until_agreed(real: &str, embedded: &str) {
                     let is = value(&transport, address, query).await;
                     let near = matches!(is, Reading::Value(v) if (v - about).abs() <= off);
                     all &= near && verdict(bounds, &is) == wanted;
-                    last.push_str(&format!("{address}: {is:?}, wanted {about}: {query}\n"));
+                    let _ = writeln!(last, "{address}: {is:?}, wanted {about}: {query}");
                 }
             }
             if all {

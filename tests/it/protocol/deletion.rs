@@ -20,7 +20,8 @@ async fn finalizers_hold_an_object() {
                 "merge",
                 &path,
                 &json!({"metadata": {"finalizers": ["x.y/a", "x.y/b", "x.y/c"]}}),
-            ),
+            )
+            .apart("mistakes told twice"),
             patch(
                 "merge",
                 &path,
@@ -75,8 +76,12 @@ async fn preconditions_of_a_deletion() {
             ),
             delete(&format!("{MAPS}/a?propagationPolicy=x")),
             delete(&path).json(&json!({"propagationPolicy": "Orphan", "orphanDependents": true})),
-            delete(&path).json(&json!({"kind": "Nonsense", "apiVersion": "v1"})),
-            delete(&path).text("application/json", "{"),
+            delete(&path)
+                .json(&json!({"kind": "Nonsense", "apiVersion": "v1"}))
+                .apart("words of Go's decoder"),
+            delete(&path)
+                .text("application/json", "{")
+                .apart("words of Go's decoder"),
             delete(&path).json(&json!({"kind": "DeleteOptions", "apiVersion": "v1",
                 "preconditions": {"uid": "{uid}", "resourceVersion": "{second}"}})),
             get(&path),
@@ -116,6 +121,7 @@ async fn what_is_owned_goes_first() {
                 {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": "{owner}", "blockOwnerDeletion": true}]}})),
             delete(&at(MAPS, "owner")).json(&json!({"propagationPolicy": "Foreground"})),
             get(&at(MAPS, "owner")),
+            get(&at(MAPS, "held")).until_there("/metadata/deletionTimestamp"),
             patch("merge", &at(MAPS, "held"), &json!({"metadata": {"finalizers": null}})),
             get(&at(MAPS, "held")).until(404),
             get(&at(MAPS, "owner")).until(404),
@@ -133,7 +139,7 @@ async fn what_is_owned_stays() {
             post(MAPS, &owned("owned", false)),
             delete(&at(MAPS, "owner")).json(&json!({"propagationPolicy": "Orphan"})),
             get(&at(MAPS, "owner")).until(404),
-            get(&at(MAPS, "owned")),
+            get(&at(MAPS, "owned")).apart("owners of some fields"),
         ],
     ))
     .await;
@@ -160,11 +166,11 @@ async fn collections() {
             post(LEASES, &lease("a", &json!({"app": "x"}))),
             post(LEASES, &lease("b", &json!({"app": "x"}))),
             post(LEASES, &lease("c", &json!({}))),
-            post(LEASES, &json!({"metadata": {"name": "d", "finalizers": ["x.y/z"], "labels": {"app": "x"}}})),
+            post(LEASES, &json!({"metadata": {"name": "d", "finalizers": ["x.y/z"], "labels": {"app": "x"}}, "spec": {"holderIdentity": "h"}})),
             delete(&format!("{LEASES}?labelSelector=app=x&dryRun=All")),
             delete(&format!("{LEASES}?labelSelector=app=x")),
             get(LEASES),
-            delete(&format!("{LEASES}?labelSelector=a+in+x")),
+            delete(&format!("{LEASES}?labelSelector=a+in+x")).apart("words of the selector's parser"),
             patch("merge", &at(LEASES, "d"), &json!({"metadata": {"finalizers": null}})),
             post(WIDGETS, &widget("a", &json!({"size": 1}))),
             delete(WIDGETS),
@@ -184,7 +190,8 @@ async fn a_namespace_goes_with_its_content() {
             post(
                 "/api/v1/namespaces",
                 &json!({"metadata": {"name": "{ns}-b"}}),
-            ),
+            )
+            .apart("owners of some fields"),
             post(
                 "/api/v1/namespaces",
                 &json!({"metadata": {"name": "{ns}-b"}}),
@@ -193,12 +200,13 @@ async fn a_namespace_goes_with_its_content() {
                 &format!("{own}/configmaps"),
                 &with_finalizers("a", &json!(["x.y/z"])),
             ),
-            delete(own),
+            delete(own).apart("owners of some fields"),
             post(&format!("{own}/configmaps"), &config_map("b", &json!({}))),
             post(
                 &format!("{own}/configmaps"),
                 &json!({"metadata": {"generateName": "b-"}}),
             ),
+            get(&format!("{own}/configmaps/a")).until_there("/metadata/deletionTimestamp"),
             patch(
                 "merge",
                 &format!("{own}/configmaps/a"),
@@ -228,11 +236,11 @@ async fn a_definition_goes_with_its_objects() {
     check(Scenario::new(
         "a definition goes with its objects",
         [
-            post(definitions, &definition),
+            post(definitions, &definition).apart("definitions go at once"),
             get(things).until(200),
             post(things, &json!({"apiVersion": "{ns}.example/v1", "kind": "Thing", "metadata": {"name": "a"}, "any": 1})).until(201),
-            get(&format!("{definitions}/things.{{ns}}.example")),
-            delete(&format!("{definitions}/things.{{ns}}.example")),
+            get(&format!("{definitions}/things.{{ns}}.example")).apart("definitions go at once"),
+            delete(&format!("{definitions}/things.{{ns}}.example")).apart("definitions go at once"),
             get(&format!("{definitions}/things.{{ns}}.example")).until(404),
             get(things).until(404),
         ],

@@ -57,6 +57,9 @@ pub(crate) struct Step {
     saves: Vec<(&'static str, &'static str)>,
     reads: Reads,
     until: Option<u16>,
+    until_there: Option<&'static str>,
+    apart: Vec<&'static str>,
+    only: Option<(&'static str, &'static str, Vec<&'static str>)>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -85,6 +88,9 @@ fn step(method: &'static str, path: &str) -> Step {
         saves: Vec::new(),
         reads: Reads::Whole,
         until: None,
+        until_there: None,
+        apart: Vec::new(),
+        only: None,
     }
 }
 
@@ -180,6 +186,30 @@ impl Step {
         self.until = Some(code);
         self
     }
+
+    /// Asked again until there is something at the pointer.
+    pub(crate) fn until_there(mut self, pointer: &'static str) -> Self {
+        self.until = Some(200);
+        self.until_there = Some(pointer);
+        self
+    }
+
+    /// Of a list in the answer only those items whose field (or the name in it) is one of these.
+    pub(crate) fn only(
+        mut self,
+        list: &'static str,
+        field: &'static str,
+        names: &[&'static str],
+    ) -> Self {
+        self.only = Some((list, field, names.to_vec()));
+        self
+    }
+
+    /// What of the answer is not imitated, by its name in the list of that.
+    pub(crate) fn apart(mut self, name: &'static str) -> Self {
+        self.apart.push(name);
+        self
+    }
 }
 
 /// Runs the scenario on both servers; where their answers differ it panics with each difference.
@@ -204,7 +234,7 @@ pub(crate) async fn check(scenario: Scenario) {
     let mut differences = Vec::new();
     for (at, step) in scenario.steps.iter().enumerate() {
         let (our, their) = (ours.run(step).await, theirs.run(step).await);
-        for difference in difference(scenario.name, &our, &their) {
+        for difference in difference(&step.apart, &our, &their) {
             differences.push(format!(
                 "  {}. {} {}\n     {difference}",
                 at + 1,
@@ -267,13 +297,14 @@ impl Side {
     }
 
     async fn run(&mut self, step: &Step) -> Answer {
-        let (code, headers, raw) = match step.until {
+        let (code, headers, mut raw) = match step.until {
             None => self.ask(step).await,
             Some(code) => {
                 let wait = async {
                     loop {
                         let answer = self.ask(step).await;
-                        if answer.0 == code {
+                        let is_there = |pointer| answer.2.document().pointer(pointer).is_some();
+                        if answer.0 == code && step.until_there.is_none_or(is_there) {
                             return answer;
                         }
                         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -301,6 +332,13 @@ impl Side {
                 .as_str()
                 .map_or_else(|| found.to_string(), str::to_owned);
             self.saved.insert(name, text);
+        }
+        if let (Content::Json(document), Some((list, field, names))) = (&mut raw, &step.only) {
+            let named = |item: &Value| {
+                let name = item[field]["name"].as_str().or(item[field].as_str());
+                name.is_some_and(|name| names.contains(&name))
+            };
+            document[list].as_array_mut().unwrap().retain(named);
         }
         self.names.answer(code, headers, &raw)
     }
@@ -333,8 +371,12 @@ impl Side {
         let code = response.status().as_u16();
         let headers = response
             .headers()
-            .iter()
-            .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+            .keys()
+            .map(|name| {
+                let values = response.headers().get_all(name).iter();
+                let values: Vec<&str> = values.map(|value| value.to_str().unwrap()).collect();
+                (name.to_string(), values.join(", "))
+            })
             .collect();
         if step.reads == Reads::Whole || code != 200 {
             let whole = response.into_body().collect_bytes();

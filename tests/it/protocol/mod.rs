@@ -3,6 +3,7 @@
 //! A scenario is a name and its requests, as data. What is not compared, and what the embedded server does not imitate on purpose, are the lists of
 //! [`compare`]; anything else that differs is a bug of the embedded server.
 
+mod apply;
 mod compare;
 mod custom;
 mod definitions;
@@ -17,6 +18,7 @@ mod subresources;
 mod watches;
 mod writes;
 
+use crate::control_plane::Feature;
 use frame::{Scenario, Step, call, check, delete, get, more, patch, post, put};
 use serde_json::{Value, json};
 

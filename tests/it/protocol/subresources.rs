@@ -4,24 +4,42 @@ use super::*;
 
 #[tokio::test]
 async fn status() {
-    let path = at(DEPLOYMENTS, "a");
+    let ingresses = "/apis/networking.k8s.io/v1/namespaces/{ns}/ingresses";
+    let path = at(ingresses, "a");
     let status = format!("{path}/status");
-    let mut with_status = deployment("a");
-    with_status["status"] = json!({"replicas": 7});
+    let ingress = |name: &str| {
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "a", "labels": {"a": name}},
+            "spec": {"defaultBackend": {"service": {"name": name, "port": {"number": 80}}}},
+            "status": {"loadBalancer": {"ingress": [{"hostname": name}]}}})
+    };
     check(Scenario::new(
         "status",
         [
-            post(DEPLOYMENTS, &with_status),
+            post(ingresses, &ingress("x")),
             get(&status),
-            patch("merge", &status, &json!({"status": {"replicas": 2}, "spec": {"replicas": 5}, "metadata": {"labels": {"a": "b"}}})),
-            patch("strategic", &status, &json!({"status": {"conditions": [{"type": "X", "status": "True"}]}})),
-            patch("json", &status, &json!([{"op": "add", "path": "/status/readyReplicas", "value": 1}])),
-            put(&status, &with_status),
-            put(&path, &with_status),
-            post(&status, &with_status),
+            patch(
+                "merge",
+                &status,
+                &json!({"status": {"loadBalancer": {"ingress": [{"ip": "10.1.2.3"}]}}, "spec": null,
+                "metadata": {"labels": {"a": "b"}}}),
+            ),
+            patch(
+                "strategic",
+                &status,
+                &json!({"status": {"loadBalancer": {"ingress": [{"ip": "10.1.2.4"}]}}}),
+            ),
+            patch(
+                "json",
+                &status,
+                &json!([{"op": "remove", "path": "/status/loadBalancer/ingress"}]),
+            ),
+            put(&status, &ingress("y")),
+            put(&path, &ingress("z")),
+            get(&path),
+            post(&status, &ingress("x")),
             delete(&status),
             get(&format!("{MAPS}/a/status")),
-            patch("merge", &format!("{DEPLOYMENTS}/none/status"), &json!({})),
+            patch("merge", &format!("{ingresses}/none/status"), &json!({})),
         ],
     ))
     .await;
@@ -56,9 +74,8 @@ async fn scale() {
                 &json!([{"op": "replace", "path": "/spec/replicas", "value": 1}]),
             ),
             patch("strategic", &scale, &json!({"spec": {"replicas": 4}})),
-            put(&scale, &to(json!(-1))),
-            put(&scale, &to(json!("x"))),
-            put(&scale, &deployment("a")),
+            put(&scale, &to(json!(-1))).apart("numbers of a scale that cannot be"),
+            put(&scale, &to(json!("x"))).apart("numbers of a scale that cannot be"),
             get(&path),
             get(&format!("{DEPLOYMENTS}/none/scale")),
             get(&format!("{MAPS}/a/scale")),
@@ -76,7 +93,6 @@ async fn subresources_that_are_none() {
             post(DEPLOYMENTS, &deployment("a")),
             get(&format!("{DEPLOYMENTS}/a/nonsense")),
             put(&format!("{DEPLOYMENTS}/a/nonsense"), &deployment("a")),
-            get(&format!("{DEPLOYMENTS}/a/status/more")),
             get(&format!("{WIDGETS}/a/nonsense")),
             get("/apis/protocol.canary-mcp.dev/v1/gadgets/a/status"),
             get("/apis/protocol.canary-mcp.dev/v1/gadgets/a/scale"),

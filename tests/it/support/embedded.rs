@@ -182,10 +182,18 @@ impl World for Embedded {
         }
     }
 
-    fn assert_requests_lost_at_most(&self, most: u64) {
+    async fn assert_served_by(rig: &Rig<Self>, workload: &str, seconds: u64) {
+        let from = rig.counts();
+        rig.pass(seconds).await;
+        let counts = rig.counts().since(&from);
+        assert_eq!(counts.no_endpoint_503, 0, "{counts:?}");
+        assert!(counts.share(workload) > 99.9, "{counts:?}");
+    }
+
+    fn lost(&self) -> u64 {
         let counts = self.counts();
-        assert!(counts.no_endpoint_503 <= most, "{counts:?}");
         assert!(counts.total > 2_000, "{counts:?}");
+        counts.no_endpoint_503
     }
 }
 

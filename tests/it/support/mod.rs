@@ -33,7 +33,7 @@ use canary_mcp::{
 use serde_json::{Value, json};
 
 use embedded::{Embedded, Share};
-use line::Line;
+use line::{Held, Line};
 pub(crate) use world::{Watch, World};
 
 /// 2026-11-21T00:00:00Z.
@@ -182,6 +182,14 @@ impl<W: World> Rig<W> {
     /// The line of the engine that runs.
     pub(crate) fn line(&self) -> &Line {
         &self.engine.as_ref().expect("an engine must run").line
+    }
+
+    /// Waits for the held request, but not for ever.
+    pub(crate) async fn reached(&self, held: &Held) {
+        tokio::select! {
+            () = held.reached() => {}
+            () = self.world.clock().sleep(3_600_000) => panic!("the request must come within a virtual hour"),
+        }
     }
 
     pub(crate) fn now(&self) -> Moment {
@@ -382,7 +390,7 @@ impl<W: World> Rig<W> {
         assert_eq!(self.canary().str_at("/status/phase"), Some(phase.name()));
         self.assert_idle();
         assert_eq!(self.image_of("mcp-server-primary"), image(primary));
-        self.world.assert_requests_lost_at_most(0);
+        assert_eq!(self.world.lost(), 0);
     }
 
     /// Lets the cluster's clock go on.

@@ -42,15 +42,16 @@ pub(crate) trait World: Sized {
     fn delete(&self, kind: &Kind, name: &str);
     /// Applies a part of an object, as `kubectl apply --server-side` does.
     async fn apply(&self, kind: &Kind, name: &str, manager: &str, part: &Value) {
-        let (group, plural) = (kind.api_version(), kind.plural);
+        let (version, plural) = (kind.api_version(), kind.plural);
         let mut part = part.clone();
-        part["apiVersion"] = group.as_str().into();
+        part["apiVersion"] = version.as_str().into();
         part["kind"] = kind.kind.into();
         part["metadata"]["name"] = name.into();
         let api = if kind.group.is_empty() { "api" } else { "apis" };
         let namespace = self.namespace();
-        let path =
-            format!("/{api}/{group}/namespaces/{namespace}/{plural}/{name}?fieldManager={manager}");
+        let path = format!(
+            "/{api}/{version}/namespaces/{namespace}/{plural}/{name}?fieldManager={manager}"
+        );
         let request = Request::patch(path)
             .header("content-type", "application/apply-patch+yaml")
             .body(serde_json::to_vec(&part).unwrap());
@@ -69,8 +70,10 @@ pub(crate) trait World: Sized {
     /// Until `end`: each weight of the canary, and its share of the requests from the moment the route had taken effect. `None` where there
     /// is no traffic.
     async fn shares(rig: &Rig<Self>, end: Phase) -> Option<Vec<Share>>;
-    /// Since the cluster's first, where there is traffic.
-    fn assert_requests_lost_at_most(&self, most: u64);
+    /// Lets the cluster's clock go on; meanwhile all requests are served, by this workload, where there is traffic.
+    async fn assert_served_by(rig: &Rig<Self>, workload: &str, seconds: u64);
+    /// Requests that met no endpoint so far, where there is traffic.
+    fn lost(&self) -> u64;
 }
 
 /// Follows a world.

@@ -166,8 +166,9 @@ impl Comparison {
                 names.extend(always.map(|(name, _)| name.clone()));
             }
             let given = value.and_then(Value::as_object).into_iter().flatten();
-            // In Go a null is a field that is not there.
-            let given = given.filter(|(_, child)| !(self.zeros && child.is_null()));
+            let given = given.filter(|(name, child)| {
+                !self.zeros || !omitted(&shape.child(&Step::field(name)), child)
+            });
             names.extend(given.map(|(name, _)| name.clone()));
             names
         };
@@ -232,6 +233,19 @@ impl Comparison {
             }
             self.path.pop();
         }
+    }
+}
+
+/// What Go's `omitempty` leaves out: a null, an empty list, an empty map (but not an empty struct).
+fn omitted(shape: &Shape, value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(map) => {
+            let plain = |fields: &Fields| fields.named.is_empty() && !fields.atomic;
+            map.is_empty() && matches!(shape, Shape::Map(fields) if plain(fields))
+        }
+        Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
 }
 
@@ -315,6 +329,16 @@ mod tests {
             json!({"f:spec": {"f:replicas": {}, "f:strategy": {"f:rollingUpdate": {".": {}, "f:maxSurge": {}}, "f:type": {}},
                 "f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:image": {}, "f:resources": {},
                     "f:livenessProbe": {".": {}, "f:httpGet": {".": {}, "f:port": {}}}}}}}}})
+        );
+    }
+
+    #[test]
+    fn what_is_empty_has_no_owner() {
+        let shape = Shape::of_kind("", "v1", "Pod");
+        let object = json!({"metadata": {"labels": {}, "finalizers": []}, "spec": {"securityContext": {}, "volumes": [{"name": "v", "emptyDir": {}}]}});
+        assert_eq!(
+            compare(&shape, &json!({}), &object, true).set.fields(),
+            json!({"f:spec": {"f:securityContext": {}, "f:volumes": {".": {}, "k:{\"name\":\"v\"}": {".": {}, "f:name": {}, "f:emptyDir": {}}}}})
         );
     }
 
