@@ -43,7 +43,7 @@ async fn defaults_and_pruning() {
     let mut typo = widget("b", &full);
     typo["more"] = json!(1);
     typo["metadata"]["typo"] = json!(1);
-    check(Scenario::new(
+    let scenario = Scenario::new(
         "defaults and pruning",
         [
             post(WIDGETS, &widget("a", &full)),
@@ -68,8 +68,8 @@ async fn defaults_and_pruning() {
             get("/apis/protocol.canary-mcp.dev/v1beta1/namespaces/{ns}/widgets/a"),
             get("/apis/protocol.canary-mcp.dev/v1beta1/namespaces/{ns}/widgets"),
         ],
-    ))
-    .await;
+    );
+    check(scenario.needs(Feature::FieldValidation)).await;
 }
 
 #[tokio::test]

@@ -78,10 +78,12 @@ async fn preconditions_of_a_deletion() {
             delete(&path).json(&json!({"propagationPolicy": "Orphan", "orphanDependents": true})),
             delete(&path)
                 .json(&json!({"kind": "Nonsense", "apiVersion": "v1"}))
-                .apart("words of Go's decoder"),
+                .apart("words of Go's decoder")
+                .needs(Feature::MistakesAreBadRequests),
             delete(&path)
                 .text("application/json", "{")
-                .apart("words of Go's decoder"),
+                .apart("words of Go's decoder")
+                .needs(Feature::MistakesAreBadRequests),
             delete(&path).json(&json!({"kind": "DeleteOptions", "apiVersion": "v1",
                 "preconditions": {"uid": "{uid}", "resourceVersion": "{second}"}})),
             get(&path),
@@ -191,7 +193,8 @@ async fn a_namespace_goes_with_its_content() {
                 "/api/v1/namespaces",
                 &json!({"metadata": {"name": "{ns}-b"}}),
             )
-            .apart("owners of some fields"),
+            .apart("owners of some fields")
+            .needs(Feature::NamespaceLabel),
             post(
                 "/api/v1/namespaces",
                 &json!({"metadata": {"name": "{ns}-b"}}),
@@ -200,7 +203,9 @@ async fn a_namespace_goes_with_its_content() {
                 &format!("{own}/configmaps"),
                 &with_finalizers("a", &json!(["x.y/z"])),
             ),
-            delete(own).apart("owners of some fields"),
+            delete(own)
+                .apart("owners of some fields")
+                .needs(Feature::NamespaceLabel),
             post(&format!("{own}/configmaps"), &config_map("b", &json!({}))),
             post(
                 &format!("{own}/configmaps"),

@@ -35,8 +35,11 @@ async fn groups_and_versions() {
             get("/api/v1").only(
                 "resources",
                 "name",
-                &["configmaps", "pods", "services", "secrets", "events"],
+                &["configmaps", "pods", "secrets", "events"],
             ),
+            get("/api/v1")
+                .only("resources", "name", &["services"])
+                .needs(Feature::ServiceCollections),
             get("/healthz"),
             get("/readyz"),
             get("/livez"),

@@ -7,7 +7,7 @@ async fn what_is_not_there() {
     check(Scenario::new(
         "what is not there",
         [
-            get("/nonsense"),
+            get("/nonsense").needs(Feature::NewestWords),
             get("/api/v2"),
             get("/api/v2/pods"),
             get(&at(MAPS, "none")),

@@ -30,13 +30,14 @@ async fn tables() {
             of(LEASES),
             post(DEPLOYMENTS, &deployment("a")),
             of(&format!("{DEPLOYMENTS}?includeObject=None")),
-            of("/api/v1/namespaces/{ns}/secrets"),
-            of("/api/v1/namespaces/{ns}/pods"),
+            of("/api/v1/namespaces/{ns}/secrets").needs(Feature::NoTokenSecrets),
+            of("/api/v1/namespaces/{ns}/pods").needs(Feature::RestartsAsText),
             of("/api/v1/namespaces/{ns}/services"),
             of(&format!("{MAPS}?labelSelector=none")),
             of("/apis/apps/v1/namespaces/{ns}/replicasets"),
             of("/apis/apps/v1/namespaces/{ns}/controllerrevisions"),
-            of("/apis/discovery.k8s.io/v1/namespaces/{ns}/endpointslices"),
+            of("/apis/discovery.k8s.io/v1/namespaces/{ns}/endpointslices")
+                .needs(Feature::EndpointSliceV1),
         ],
     ))
     .await;

@@ -119,15 +119,17 @@ async fn revisions() {
         [
             post(LEASES, &lease("a", &json!({}))).save("first", "/metadata/resourceVersion"),
             post(LEASES, &lease("b", &json!({}))),
-            list("resourceVersion=0&resourceVersionMatch=NotOlderThan"),
+            list("resourceVersion=0&resourceVersionMatch=NotOlderThan")
+                .needs(Feature::OrderedCache),
             list("resourceVersion={first}&resourceVersionMatch=Exact"),
-            list("resourceVersion={first}&resourceVersionMatch=NotOlderThan"),
-            list("resourceVersion={first}"),
+            list("resourceVersion={first}&resourceVersionMatch=NotOlderThan")
+                .needs(Feature::OrderedCache),
+            list("resourceVersion={first}").needs(Feature::OrderedCache),
             list("resourceVersion=0&resourceVersionMatch=Exact"),
             list("resourceVersionMatch=Exact"),
             list("resourceVersion={first}&resourceVersionMatch=x"),
-            list("resourceVersion=x"),
-            list("resourceVersion=-1"),
+            list("resourceVersion=x").needs(Feature::MistakesAreBadRequests),
+            list("resourceVersion=-1").needs(Feature::MistakesAreBadRequests),
             get(&format!("{LEASES}/a?resourceVersion=0")),
             get(&format!("{LEASES}/a?resourceVersion={{first}}")),
             list("resourceVersion=9000000000"),

@@ -77,7 +77,7 @@ async fn scale() {
             put(&scale, &to(json!(-1))).apart("numbers of a scale that cannot be"),
             put(&scale, &to(json!("x"))).apart("numbers of a scale that cannot be"),
             get(&path),
-            get(&format!("{DEPLOYMENTS}/none/scale")),
+            get(&format!("{DEPLOYMENTS}/none/scale")).needs(Feature::NewestWords),
             get(&format!("{MAPS}/a/scale")),
             delete(&scale),
         ],

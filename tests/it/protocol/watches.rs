@@ -88,7 +88,7 @@ async fn a_watch_ends_in_its_time() {
 
 #[tokio::test]
 async fn a_streaming_list() {
-    check(Scenario::new(
+    let scenario = Scenario::new(
         "a streaming list",
         [
             post(LEASES, &lease("a", &json!({}))),
@@ -104,8 +104,8 @@ async fn a_streaming_list() {
             watch("resourceVersionMatch=NotOlderThan"),
             get(&format!("{LEASES}?sendInitialEvents=true")),
         ],
-    ))
-    .await;
+    );
+    check(scenario.needs(Feature::StreamingList)).await;
 }
 
 #[tokio::test]

@@ -143,7 +143,7 @@ async fn unknown_fields() {
         "template": {"metadata": {"labels": {"app": "a"}}, "spec": {
             "containers": [{"name": "c", "image": "x:1", "typo": {"a": 1}}]}}}});
     let with = |validation: &str| format!("{DEPLOYMENTS}?fieldValidation={validation}");
-    check(Scenario::new(
+    let scenario = Scenario::new(
         "unknown fields",
         [
             post(&with("Strict"), &typo),
@@ -179,8 +179,8 @@ async fn unknown_fields() {
             post(DEPLOYMENTS, &typo),
             post(&with("x"), &typo),
         ],
-    ))
-    .await;
+    );
+    check(scenario.needs(Feature::FieldValidation)).await;
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn defaults_of_a_deployment() {
         "defaults of a deployment",
         [
             post(DEPLOYMENTS, &deployment("a")),
-            post(DEPLOYMENTS, &probes),
+            post(DEPLOYMENTS, &probes).needs(Feature::GrpcProbes),
             put(&at(DEPLOYMENTS, "a"), &deployment("a")),
         ],
     ))
@@ -240,7 +240,8 @@ async fn generations() {
                 "merge",
                 &at(WIDGETS, "a"),
                 &json!({"status": {"phase": "x"}}),
-            ),
+            )
+            .needs(Feature::ManagedFieldsSubresource),
         ],
     ))
     .await;
@@ -252,17 +253,17 @@ async fn kinds_that_we_write() {
         "kinds that we write",
         [
             post("/api/v1/namespaces/{ns}/services", &json!({"metadata": {"name": "a"}, "spec": {
-                "selector": {"app": "a"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}, {"name": "x", "port": 81}]}})),
-            patch("merge", "/api/v1/namespaces/{ns}/services/a", &json!({"spec": {"selector": {"app": "b"}}})),
+                "selector": {"app": "a"}, "ports": [{"name": "http", "port": 80, "targetPort": "http"}, {"name": "x", "port": 81}]}})).needs(Feature::ServiceDefaults),
+            patch("merge", "/api/v1/namespaces/{ns}/services/a", &json!({"spec": {"selector": {"app": "b"}}})).needs(Feature::ServiceDefaults),
             post("/api/v1/namespaces/{ns}/services", &json!({"metadata": {"name": "h"}, "spec": {
-                "clusterIP": "None", "selector": {"app": "a"}, "ports": [{"port": 80}]}})),
+                "clusterIP": "None", "selector": {"app": "a"}, "ports": [{"port": 80}]}})).needs(Feature::ServiceDefaults),
             post("/api/v1/namespaces/{ns}/secrets", &json!({"metadata": {"name": "a"}, "stringData": {"k": "v"}})),
             post("/apis/apps/v1/namespaces/{ns}/controllerrevisions", &json!({"metadata": {"name": "a"}, "revision": 1,
                 "data": {"spec": {"template": {"x": 1}}}})),
             patch("merge", "/apis/apps/v1/namespaces/{ns}/controllerrevisions/a", &json!({"data": {"spec": null}})),
             patch("merge", "/apis/apps/v1/namespaces/{ns}/controllerrevisions/a", &json!({"revision": 2})),
             post("/apis/discovery.k8s.io/v1/namespaces/{ns}/endpointslices", &json!({"metadata": {"name": "a"},
-                "addressType": "IPv4", "endpoints": [{"addresses": ["10.1.2.3"]}], "ports": [{"port": 80}]})).apart("empty structs"),
+                "addressType": "IPv4", "endpoints": [{"addresses": ["10.1.2.3"]}], "ports": [{"port": 80}]})).apart("empty structs").needs(Feature::EndpointSliceV1),
             post("/apis/events.k8s.io/v1/namespaces/{ns}/events", &json!({"metadata": {"name": "a"},
                 "eventTime": "2026-11-21T00:00:00.000000Z", "reportingController": "c", "reportingInstance": "i", "action": "A",
                 "reason": "R", "type": "Normal", "note": "n", "regarding": {"kind": "ConfigMap", "namespace": "{ns}", "name": "x"}})).apart("events of both APIs"),
