@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What differs from run to run, and what stands for it. In this order.
-const RULES: [(&str, &str); 12] = [
+const RULES: [(&str, &str); 15] = [
     (r"\d{4}-\d\d-\d\dT[\d:.]+Z", "TIME"),
     (r"\w{3}, \d\d \w{3} \d{4} [\d:]+ \+0000", "TIME"),
     (r"\d{4}-\d\d-\d\d [\d:.]+ \+0000", "TIME"),
@@ -27,6 +27,10 @@ const RULES: [(&str, &str); 12] = [
         r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
         "UID",
     ),
+    // What the fleet's workloads look like, and in which order they come, is not kubectl's.
+    ("v1-[0-9a-f]{64}", "v1-REVISION"),
+    (r"(Template: +mcp-server)-[0-9a-f]{10}\b", "$1-REVISION"),
+    (r"\b10\.96\.\d+\.\d+", "CLUSTER-IP"),
     // A pod-template-hash and a pod's own suffix: letters and digits that make no words.
     (r"([-=])[2456789bcdfghjklmnpqrstvwxz]{10}\b", "${1}HASH"),
     (r"HASH-[2456789bcdfghjklmnpqrstvwxz]{5}\b", "HASH-POD"),
@@ -39,8 +43,28 @@ const RULES: [(&str, &str); 12] = [
     (r"\s+$", ""),
 ];
 
-/// An age is never one minute (that is 60s), and what follows = is a setting.
-const AGE: &str = r"(^|[^=\w])(\d+[smhdy](?:\d+[smhdy])?)\b";
+/// What follows = or is quoted is a setting, and so is 1m: an age is never one minute (that is 60s).
+const AGE: &str = r#"(^|[^="\w])(\d+[smhdy](?:\d+[smhdy])?)\b"#;
+
+/// The output without who has set which field, which old clients show by themselves.
+fn without_managed_fields(output: &str) -> String {
+    let mut kept = String::new();
+    let mut inside = None;
+    for line in output.lines() {
+        let text = line.trim_start();
+        let indent = line.len() - text.len();
+        // The items of a list in YAML stand as far left as its name.
+        if inside.is_some_and(|from| indent > from || indent == from && text.starts_with("- ")) {
+            continue;
+        }
+        let begins = ["Managed Fields:", "managedFields:"].contains(&text.trim_end());
+        inside = begins.then_some(indent);
+        if !begins {
+            writeln!(kept, "{line}").unwrap();
+        }
+    }
+    kept
+}
 
 /// The output of one command as the goldens have it.
 fn normalised(output: &str) -> String {
@@ -49,19 +73,33 @@ fn normalised(output: &str) -> String {
         .map(|(pattern, stands)| (Regex::new(pattern).unwrap(), *stands))
         .collect();
     let age = Regex::new(AGE).unwrap();
-    let mut text = String::new();
-    for line in output.lines() {
+    let mut lines = Vec::new();
+    for line in without_managed_fields(output).lines() {
         // How often it looks is a matter of time.
         if line.starts_with("Waiting for deployment") {
             continue;
         }
-        let line = age.replace_all(line, |found: &Captures| match &found[2] {
+        let line = rules.iter().fold(Cow::from(line), |line, (rule, stands)| {
+            Cow::Owned(rule.replace_all(&line, *stands).into_owned())
+        });
+        // 100m of one are no age.
+        if line.trim_start().starts_with("cpu:") {
+            lines.push(line.into_owned());
+            continue;
+        }
+        let line = age.replace_all(&line, |found: &Captures| match &found[2] {
             "1m" => found[0].to_owned(),
             _ => format!("{}AGE", &found[1]),
         });
-        let line = rules.iter().fold(line, |line, (rule, stands)| {
-            Cow::Owned(rule.replace_all(&line, *stands).into_owned())
-        });
+        lines.push(line.into_owned());
+    }
+    // They come by their names, which end in a hash of what the fleet's workloads look like.
+    for sets in lines.chunk_by_mut(|a, b| [a, b].iter().all(|l| l.starts_with("replicaset.apps/")))
+    {
+        sets.sort();
+    }
+    let mut text = String::new();
+    for line in lines {
         writeln!(text, "{line}").unwrap();
     }
     text
@@ -69,7 +107,7 @@ fn normalised(output: &str) -> String {
 
 /// Runs the script with the kubectl of a folder: each command with its output, and its exit code if it is not 0.
 async fn transcript(kubectl: &Path) -> String {
-    let mut serve = Serve::start(&["--embedded"]).await;
+    let mut serve = Serve::start(&["--embedded", "--embedded-speed", "40"]).await;
     let kubeconfig = serve.kubeconfig().await;
     for context in ["prod-kr", "prod-jp", "staging"] {
         let cluster = Kubectl::new(&kubeconfig, context).await;
