@@ -9,7 +9,8 @@ use uuid::Uuid;
 /// Prefix of our revisions: it tells them from the hashes of another engine, and says how they were made.
 pub const PREFIX: &str = "v1-";
 
-/// The revision of a pod template: `v1-` and the lower-case hex SHA-256 of its canonical JSON (keys sorted, no whitespace).
+/// The revision of a pod template: `v1-` and the lower-case hex SHA-256 of its canonical JSON (keys sorted, no whitespace, no members that
+/// are null: API servers before 1.36 tell `creationTimestamp: null` in a template, newer ones do not, and an upgrade is no new revision).
 #[must_use]
 pub fn revision(template: &Value) -> String {
     let mut text = String::new();
@@ -45,7 +46,8 @@ pub fn pin_name(canary: &str, revision: &str) -> String {
 fn canonical(value: &Value, out: &mut String) {
     match value {
         Value::Object(map) => {
-            let mut keys: Vec<&String> = map.keys().collect();
+            let given = map.iter().filter(|(_, value)| !value.is_null());
+            let mut keys: Vec<&String> = given.map(|(key, _)| key).collect();
             keys.sort_unstable();
             out.push('{');
             for (i, key) in keys.into_iter().enumerate() {
@@ -93,6 +95,10 @@ mod tests {
             ),
             (
                 json!({"a": [true, null, "x"], "b": 1}),
+                "v1-54a65415ad370228851a1da4b31b6fd42dc58b19a50d35cae759325f7388ce64",
+            ),
+            (
+                json!({"metadata": null, "b": 1, "a": [true, null, "x"]}),
                 "v1-54a65415ad370228851a1da4b31b6fd42dc58b19a50d35cae759325f7388ce64",
             ),
             (
