@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -80,7 +83,7 @@ impl Cluster {
             }
         }
         let last = Last {
-            of: reference(regarding),
+            of: reference(regarding, now),
             warning,
             reason: reason.to_owned(),
             note: note.to_owned(),
@@ -123,17 +126,23 @@ impl Repeats {
     }
 }
 
-fn reference(regarding: &Value) -> Ref {
+/// As client-go names them: the object, and the moment in hexadecimal, so that a list comes in the order of what happened. `kubectl describe`
+/// relies on it: it sorts by a timestamp that events of this version do not have. What makes the name unique comes last.
+fn reference(regarding: &Value, now: Moment) -> Ref {
+    /// Orders what one process tells within a millisecond.
+    static TOLD: AtomicU32 = AtomicU32::new(0);
     let namespace = match regarding.namespace() {
         "" => "default",
         namespace => namespace,
     };
-    // As client-go names them: the object and something that is unique. The name of an object may have 253 characters.
+    // The name of an object may have 253 characters.
     let name: String = regarding.name().chars().take(200).collect();
+    let told = TOLD.fetch_add(1, Ordering::Relaxed);
+    let unique = uuid::Uuid::new_v4().as_fields().0;
     Ref {
         kind: EVENT,
         namespace: namespace.to_owned(),
-        name: format!("{name}.{}", uuid::Uuid::new_v4().simple()),
+        name: format!("{name}.{:012x}{told:08x}{unique:08x}", now.0),
     }
 }
 
@@ -171,6 +180,16 @@ fn shortened(message: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn events_are_named_in_the_order_of_what_happened() {
+        let canary = json!({"metadata": {"name": "web", "namespace": "test"}});
+        let moments = [1_800_000_000_000, 1_800_000_000_000, 1_800_000_000_001];
+        let names = moments.map(|at| reference(&canary, Moment(at)).name);
+        assert!(names.is_sorted(), "{names:?}");
+        assert!(names[0].starts_with("web.01a3185c5000"), "{names:?}");
+        assert_eq!(names[0].len(), "web.".len() + 28);
+    }
 
     #[test]
     fn a_note_ends_at_a_character() {

@@ -14,6 +14,7 @@ mod engine;
 mod genuine;
 mod http;
 mod interventions;
+mod kubectl;
 mod layers;
 mod load_tester;
 mod metrics_endpoint;

@@ -181,13 +181,24 @@ fn check_numbers(query: &Query) -> Result<(), Status> {
 }
 
 pub(super) fn no_subresource(served: &Served, object: &str, name: &str) -> Status {
-    match name {
-        "log" | "exec" | "attach" | "portforward" => Status::bad_request(format!(
-            "pods of an embedded cluster run no containers, so there is no {name}; events and metrics tell what they do"
-        )),
-        _ if served.custom.is_some() => Status::not_found(served, object),
-        _ => Status::unknown_resource(),
-    }
+    no_container(name).unwrap_or_else(|| match &served.custom {
+        Some(_) => Status::not_found(served, object),
+        None => Status::unknown_resource(),
+    })
+}
+
+/// A method that objects do not have. kubectl before 1.31 executes by POST.
+pub(super) fn no_verb(target: &Target) -> Status {
+    no_container(&target.subresource).unwrap_or_else(Status::method_not_allowed)
+}
+
+/// What only a container has.
+fn no_container(subresource: &str) -> Option<Status> {
+    matches!(subresource, "log" | "exec" | "attach" | "portforward").then(|| {
+        Status::bad_request(format!(
+            "pods of an embedded cluster run no containers, so there is no {subresource}; events and metrics tell what they do"
+        ))
+    })
 }
 
 /// One request, and what it is about.

@@ -174,7 +174,7 @@ impl ApiServer {
             return discovery::no_page();
         }
         let Some(verb) = Verb::of(&parts.method, &target, &query) else {
-            return status_answer(&Status::method_not_allowed());
+            return status_answer(&rest::no_verb(&target));
         };
         let manager = match query.get("fieldManager") {
             "" => agent(&header(http::header::USER_AGENT)),
