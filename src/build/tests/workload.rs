@@ -246,14 +246,14 @@ fn a_pin_keeps_the_raw_template_once() {
     let mut objects = demo();
     let plan = plan_of(&objects);
     let run = run(3, "1.0.0", None);
-    assert_eq!(run.template, "mcp-server-bd7cd84907");
+    assert_eq!(run.template, "mcp-server-684910ba5c");
     let writes = pin::pin(&plan, &objects, &stamp(), &run);
     assert_eq!(
         created(&writes),
         json!({
             "apiVersion": "apps/v1", "kind": "ControllerRevision",
             "metadata": {
-                "name": "mcp-server-bd7cd84907", "namespace": "ai-platform",
+                "name": "mcp-server-684910ba5c", "namespace": "ai-platform",
                 "labels": {"app.kubernetes.io/managed-by": "flagger"},
                 "annotations": {"canary-mcp.dev/epoch": "4"},
                 "ownerReferences": owners()
@@ -265,7 +265,7 @@ fn a_pin_keeps_the_raw_template_once() {
     apply(&mut objects, writes);
     assert_eq!(pin::pin(&plan, &objects, &stamp(), &run), []);
     assert_eq!(
-        pin::pinned(&objects, "mcp-server-bd7cd84907"),
+        pin::pinned(&objects, "mcp-server-684910ba5c"),
         Some(&template("1.0.0"))
     );
 }
