@@ -307,11 +307,11 @@ fn check_string(schema: &Value, text: &str, path: &str, causes: &mut Vec<Cause>)
             field: path.to_owned(),
         });
     }
-    if let Some(pattern) = schema["pattern"].as_str() {
-        if !matches(pattern, text) {
-            let why = format!("{path} in body should match '{pattern}'");
-            causes.push(Cause::invalid(path, &value, &why));
-        }
+    if let Some(pattern) = schema["pattern"].as_str()
+        && !matches(pattern, text)
+    {
+        let why = format!("{path} in body should match '{pattern}'");
+        causes.push(Cause::invalid(path, &value, &why));
     }
 }
 
