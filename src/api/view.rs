@@ -2,6 +2,7 @@
 //! that leads and on any other alike.
 
 mod compute;
+mod lost;
 #[cfg(test)]
 mod tests;
 mod words;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     compute::{check_view, row, view},
+    lost::lost_primary,
     words::{between, line, next, summary},
 };
 

@@ -65,6 +65,9 @@ pub fn seen(plan: &Plan, state: &State, objects: &Objects, times: Times) -> Seen
         primary_scaler_ready: plan.scaler.is_none() || objects.primary_scaler.is_some(),
         primary_scaler_synced: scaler::sync_primary(plan, objects).is_empty(),
         pinned: pinned.is_some(),
+        promoted_pinned: state
+            .promoted_pin()
+            .is_some_and(|name| pin::pinned(objects, &name).is_some()),
         primary_has_run: primary_has(pinned),
         primary_has_previous: primary_has(previous),
         request: parse::request(&objects.canary).and_then(Result::ok),
@@ -192,15 +195,19 @@ fn termination(ended: &Value) -> String {
     }
 }
 
-/// The manager that wrote the template last, by its managedFields entry.
+/// The manager that wrote the template last, by its managedFields entry; `None` when two did within the same second, which is all that the
+/// entries tell: nobody is to be blamed by the order of the alphabet.
 fn template_writer(target: &Value) -> Option<String> {
-    target
-        .array_at("/metadata/managedFields")
-        .iter()
+    let entries = target.array_at("/metadata/managedFields").iter();
+    let mut last: Vec<&Value> = entries
         .filter(|e| e.pointer("/fieldsV1/f:spec/f:template").is_some())
-        .max_by_key(|e| e.str_at("/time").unwrap_or_default().to_owned())
-        .and_then(|e| e.str_at("/manager"))
-        .map(str::to_owned)
+        .collect();
+    let time = last.iter().filter_map(|e| e.str_at("/time")).max()?;
+    last.retain(|e| e.str_at("/time") == Some(time));
+    match last[..] {
+        [one] => one.str_at("/manager").map(str::to_owned),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -208,6 +215,28 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn of_two_writers_within_a_second_none_is_named() {
+        let entry = |manager: &str, time: &str| json!({"manager": manager, "time": time, "fieldsV1": {"f:spec": {"f:template": {}}}});
+        let (early, late) = ("2026-11-21T00:00:00Z", "2026-11-21T00:00:01Z");
+        for (first, second, expected) in [
+            (early, late, Some("kim")),
+            (late, early, Some("ci")),
+            (late, late, None),
+        ] {
+            let target = json!({"metadata": {"managedFields": [
+                entry("ci", first),
+                entry("kim", second),
+                {"manager": "kubelet", "time": "2026-11-21T00:00:09Z", "fieldsV1": {"f:status": {}}},
+            ]}});
+            assert_eq!(
+                template_writer(&target).as_deref(),
+                expected,
+                "{first} {second}"
+            );
+        }
+    }
 
     #[test]
     fn a_container_that_will_not_come_up_is_told_from_one_that_may() {

@@ -59,6 +59,8 @@ pub struct Seen {
     pub primary_scaler_synced: bool,
     /// The run's pinned template is kept in the cluster.
     pub pinned: bool,
+    /// The template that was promoted last is kept in the cluster: a primary that is lost can be made from it.
+    pub promoted_pinned: bool,
     /// The template on the primary is the run's.
     pub primary_has_run: bool,
     /// The template on the primary is the one before the run.

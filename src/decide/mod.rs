@@ -323,11 +323,12 @@ impl Turn<'_> {
         effects
     }
 
-    /// A lost primary is made again from what is promoted, never from an edit that nobody analysed.
+    /// A lost primary is made again from what is promoted, never from an edit that nobody analysed. Where nothing has that any more, a
+    /// person has to say what it was.
     fn may_create_primary(&self) -> bool {
         let promoted = self.state.last_promoted.as_deref();
         self.state.stage == Stage::Bootstrap
-            || self.state.promoted_pin().is_some()
+            || self.seen.promoted_pinned
             || (promoted.is_some() && self.target().map(|t| t.revision.as_str()) == promoted)
     }
 

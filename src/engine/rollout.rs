@@ -13,7 +13,7 @@ use crate::{
     api::{
         objects::{Object, ObjectExt, Objects, Write},
         parse::{self, Refusal},
-        status,
+        status, view,
     },
     build::{self, seen::Times},
     cluster::{Clock, Cluster, Error, ErrorKind, lease::Held},
@@ -284,6 +284,9 @@ impl Rollout {
     fn warn(&mut self, objects: &Objects, state: &State, seen: &Seen) {
         if let Some(Err(why)) = parse::request(&objects.canary) {
             self.tell_once(&objects.canary, why);
+        }
+        if let Some((what, how)) = view::lost_primary(objects, state) {
+            self.tell_once(&objects.canary, format!("Waiting for {what}: {how}"));
         }
         let dead = seen.primary.as_ref().is_some_and(|p| p.endpoints == 0);
         if dead && state.phase.running() {

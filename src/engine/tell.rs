@@ -117,12 +117,56 @@ pub(super) fn not_ours(other: &str) -> String {
     )
 }
 
-/// Who wrote the status last, if it was not us.
+/// Who wrote the status last, if it was not us. The times are whole seconds, and entries of one second are in the order of the alphabet,
+/// which says nothing. Then the status itself does: whatever we record of a run is in `status.run`, and Flagger, which writes its own fields
+/// and no others, leaves none of it.
 fn foreign_writer(canary: &Value) -> Option<&str> {
-    let last = canary
-        .array_at("/metadata/managedFields")
-        .iter()
+    let entries = canary.array_at("/metadata/managedFields").iter();
+    let mut last: Vec<&Value> = entries
         .filter(|e| e.str_at("/subresource") == Some("status"))
-        .max_by_key(|e| e.str_at("/time").unwrap_or_default())?;
-    last.str_at("/manager").filter(|m| *m != names::MANAGER)
+        .collect();
+    let time = |e: &Value| e.str_at("/time").unwrap_or_default().to_owned();
+    let newest = last.iter().map(|e| time(e)).max()?;
+    last.retain(|e| time(e) == newest);
+    let by = |e: &&Value| e.str_at("/manager") == Some(names::MANAGER);
+    let ours = last.iter().any(by) && canary.str_at("/status/run/id").is_some();
+    let other = last.into_iter().find(|e| !by(e) && !ours)?;
+    other.str_at("/manager")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn who_wrote_within_the_same_second_is_told_by_what_is_written() {
+        let (early, late) = ("2026-11-21T00:00:00Z", "2026-11-21T00:00:01Z");
+        let with_run = json!({"phase": "Progressing", "run": {"id": "r"}});
+        let without = json!({"phase": "Progressing"});
+        for (other, ours, theirs, status, expected) in [
+            ("flagger", late, early, &without, None),
+            ("flagger", early, late, &with_run, Some("flagger")),
+            ("flagger", late, late, &with_run, None),
+            ("flagger", late, late, &without, Some("flagger")),
+            // Before us in the alphabet.
+            ("a-flagger", late, late, &with_run, None),
+            ("a-flagger", late, late, &without, Some("a-flagger")),
+        ] {
+            let entry = |manager: &str, time: &str| json!({"manager": manager, "time": time, "subresource": "status"});
+            let mut entries = vec![entry("canary-mcp", ours), entry(other, theirs)];
+            entries.sort_by_key(|e| (e["time"].to_string(), e["manager"].to_string()));
+            entries.push(json!({"manager": "kubectl", "time": "2026-11-21T00:00:09Z"}));
+            let canary = json!({"metadata": {"managedFields": entries}, "status": status});
+            assert_eq!(
+                foreign_writer(&canary),
+                expected,
+                "{other} {ours} {theirs} {status}"
+            );
+        }
+        let alone = json!({"metadata": {"managedFields": [{"manager": "canary-mcp", "time": early, "subresource": "status"}]}});
+        assert_eq!(foreign_writer(&alone), None);
+        assert_eq!(foreign_writer(&json!({"metadata": {}})), None);
+    }
 }

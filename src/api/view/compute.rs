@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{
     CheckView, Copies, CopyView, EventView, Pair, RolloutRow, RolloutView, ScalerView,
-    StepCheckView, StepOf, StepView, WaitingFor, WeightView,
+    StepCheckView, StepOf, StepView, WaitingFor, WeightView, lost::lost_primary,
 };
 use crate::{
     api::{
@@ -159,6 +159,9 @@ fn waiting_for(
             "an engine: nobody holds the Lease of this cluster".to_owned(),
             Some("start canary-mcp with --lead for this cluster".to_owned()),
         );
+    }
+    if let Some((what, how)) = lost_primary(objects, state) {
+        return wait(what, Some(how));
     }
     let pods = |copy: &str, of: Option<&Object>| {
         let view = self::copy(of, None);

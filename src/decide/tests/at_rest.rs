@@ -173,7 +173,7 @@ fn idle_finds_revisions_and_keeps_its_shape() {
         let target = s.target.as_mut().unwrap();
         (target.desired, target.endpoints) = (1, 1);
     };
-    let rows: [(&str, State, Seen, &str); 14] = [
+    let rows: [(&str, State, Seen, &str); 16] = [
         (
             "nothing to do",
             state(),
@@ -203,6 +203,25 @@ fn idle_finds_revisions_and_keeps_its_shape() {
             state(),
             seen().edited("v2").no_primary(),
             "Idle Succeeded 0% failed 0 | CreatePrimary |  | again",
+        ),
+        (
+            "no primary, no pin, and the target has moved on: it is not made from what nobody analysed, and nothing is tried without end",
+            state(),
+            seen()
+                .edited("v2")
+                .no_primary()
+                .unpinned()
+                .with(|s| s.promoted_pinned = false),
+            "Idle Succeeded 0% failed 0 |  |  | change",
+        ),
+        (
+            "the target is put back to what was promoted: it is made from that",
+            state(),
+            seen().no_primary().unpinned().with(|s| {
+                s.promoted_pinned = false;
+                s.target_equals_primary = false;
+            }),
+            "Idle Succeeded 0% failed 0 | Pin, CreatePrimary |  | again",
         ),
         (
             "a scaler that was unpaused",

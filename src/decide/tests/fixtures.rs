@@ -135,6 +135,7 @@ pub(super) fn seen() -> Seen {
         primary_scaler_ready: true,
         primary_scaler_synced: true,
         pinned: true,
+        promoted_pinned: true,
         primary_has_run: true,
         primary_has_previous: false,
         request: None,

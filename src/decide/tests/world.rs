@@ -211,6 +211,7 @@ impl World {
             primary_scaler_ready: self.primary_scaler,
             primary_scaler_synced: self.synced,
             pinned: pin(run.map(|r| &r.template)).is_some(),
+            promoted_pinned: pin(self.state.promoted_pin().as_ref()).is_some(),
             primary_has_run: has(run.map(|r| &r.template)),
             primary_has_previous: has(run.and_then(|r| r.previous.as_ref())),
             request: self.request.clone(),

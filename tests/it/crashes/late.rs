@@ -129,7 +129,7 @@ const GOOD: [&str; 6] = [
     "weights [0, 15, 30, 0]",
     "phases Initializing Initialized Progressing Promoting Finalising Succeeded",
     "primary 1.0.0 1.1.0",
-    "status Succeeded weight 0 failed 0 applied v1-4671 promoted v1-4671 condition Succeeded",
+    "status Succeeded weight 0 failed 0 applied v1-378d promoted v1-378d condition Succeeded",
     "run 1 idle skip - handled -",
     "replicas primary 2 target 0 paused 0",
 ];
@@ -151,7 +151,7 @@ async fn each_write_of_a_good_rollout_without_an_autoscaler() {
         "weights [0, 15, 30, 0]",
         "phases Initializing Initialized Progressing Promoting Finalising Succeeded",
         "primary 1.0.0 1.1.0",
-        "status Succeeded weight 0 failed 0 applied v1-4671 promoted v1-4671 condition Succeeded",
+        "status Succeeded weight 0 failed 0 applied v1-378d promoted v1-378d condition Succeeded",
         "run 1 idle skip - handled -",
         "replicas primary 2 target 0 paused no",
     ];
@@ -165,7 +165,7 @@ async fn each_write_of_a_rollback_after_the_copy() {
         "weights [0, 15, 30, 0]",
         "phases Initializing Initialized Progressing Promoting Failed",
         "primary 1.0.0 1.1.0 1.0.0",
-        "status Failed weight 0 failed 0 applied v1-4671 promoted v1-0367 condition Failed",
+        "status Failed weight 0 failed 0 applied v1-378d promoted v1-1373 condition Failed",
         "run 1 idle skip - handled rollback-1",
         "replicas primary 2 target 0 paused 0",
         "reason rollback requested by test: because",

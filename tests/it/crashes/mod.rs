@@ -3,6 +3,7 @@
 
 mod judge;
 mod late;
+mod lost;
 mod points;
 mod random;
 mod stories;

@@ -150,13 +150,13 @@ async fn every_point(story: impl AsyncFn(&Rig, &dyn Fn()), writes: &[&str], left
 
 #[tokio::test(start_paused = true)]
 async fn of_a_bootstrap() {
-    every_point(stories::bootstrap, &["patch deployments/mcp-server", "patch services/mcp-server", "patch scaledobjects/mcp-server", "patch canaries/mcp-server", "update canaries/mcp-server/status", "create pin", "create event", "create services/mcp-server-canary", "create services/mcp-server-primary", "create deployments/mcp-server-primary", "create scaledobjects/mcp-server-primary", "patch services/mcp-server", "create destinationrules/mcp-server-primary", "create destinationrules/mcp-server-canary", "create virtualservices/mcp-server", "update canaries/mcp-server/status", "patch scaledobjects/mcp-server", "update canaries/mcp-server/status", "create event",], &["weights [0]", "phases Initializing Initialized", "primary 1.0.0", "status Initialized weight 0 failed 0 applied v1-0367 promoted v1-0367 condition Initialized", "run 0 idle skip initial handled -", "replicas primary 2 target 0 paused 0",])
+    every_point(stories::bootstrap, &["patch deployments/mcp-server", "patch services/mcp-server", "patch scaledobjects/mcp-server", "patch canaries/mcp-server", "update canaries/mcp-server/status", "create pin", "create event", "create services/mcp-server-canary", "create services/mcp-server-primary", "create deployments/mcp-server-primary", "create scaledobjects/mcp-server-primary", "patch services/mcp-server", "create destinationrules/mcp-server-primary", "create destinationrules/mcp-server-canary", "create virtualservices/mcp-server", "update canaries/mcp-server/status", "patch scaledobjects/mcp-server", "update canaries/mcp-server/status", "create event",], &["weights [0]", "phases Initializing Initialized", "primary 1.0.0", "status Initialized weight 0 failed 0 applied v1-1373 promoted v1-1373 condition Initialized", "run 0 idle skip initial handled -", "replicas primary 2 target 0 paused 0",])
 .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_a_good_rollout() {
-    every_point(stories::good, &["update canaries/mcp-server/status", "create event", "create pin", "patch scaledobjects/mcp-server", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "create event", "create event", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "create event", "update canaries/mcp-server/status", "patch deployments/mcp-server-primary", "create event", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "update canaries/mcp-server/status", "create event", "patch scaledobjects/mcp-server", "update canaries/mcp-server/status", "create event",], &["weights [0, 15, 30, 0]", "phases Initializing Initialized Progressing Promoting Finalising Succeeded", "primary 1.0.0 1.1.0", "status Succeeded weight 0 failed 0 applied v1-4671 promoted v1-4671 condition Succeeded", "run 1 idle skip - handled -", "replicas primary 2 target 0 paused 0",])
+    every_point(stories::good, &["update canaries/mcp-server/status", "create event", "create pin", "patch scaledobjects/mcp-server", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "create event", "create event", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "create event", "update canaries/mcp-server/status", "patch deployments/mcp-server-primary", "create event", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "update canaries/mcp-server/status", "create event", "patch scaledobjects/mcp-server", "update canaries/mcp-server/status", "create event",], &["weights [0, 15, 30, 0]", "phases Initializing Initialized Progressing Promoting Finalising Succeeded", "primary 1.0.0 1.1.0", "status Succeeded weight 0 failed 0 applied v1-378d promoted v1-378d condition Succeeded", "run 1 idle skip - handled -", "replicas primary 2 target 0 paused 0",])
 .await;
 }
 
@@ -188,7 +188,7 @@ async fn of_a_failing_rollout() {
             "weights [0, 15, 0]",
             "phases Initializing Initialized Progressing Failed",
             "primary 1.0.0",
-            "status Failed weight 0 failed 2 applied v1-c78e promoted v1-0367 condition Failed",
+            "status Failed weight 0 failed 2 applied v1-b6db promoted v1-1373 condition Failed",
             "run 1 idle skip - handled -",
             "replicas primary 2 target 0 paused 0",
             "reason failed checks threshold reached 2",
@@ -199,13 +199,13 @@ async fn of_a_failing_rollout() {
 
 #[tokio::test(start_paused = true)]
 async fn of_a_rollout_whose_spec_skips_the_analysis() {
-    every_point(stories::skipped_by_spec, &["update canaries/mcp-server/status", "create event", "create pin", "patch scaledobjects/mcp-server", "update canaries/mcp-server/status", "patch deployments/mcp-server-primary", "create event", "update canaries/mcp-server/status", "patch scaledobjects/mcp-server", "create event", "update canaries/mcp-server/status", "create event",], &["weights [0]", "phases Initializing Initialized Progressing Promoting Finalising Succeeded", "primary 1.0.0 1.1.0", "status Succeeded weight 0 failed 0 applied v1-4671 promoted v1-4671 condition Succeeded", "run 1 idle skip spec handled -", "replicas primary 2 target 0 paused 0",])
+    every_point(stories::skipped_by_spec, &["update canaries/mcp-server/status", "create event", "create pin", "patch scaledobjects/mcp-server", "update canaries/mcp-server/status", "patch deployments/mcp-server-primary", "create event", "update canaries/mcp-server/status", "patch scaledobjects/mcp-server", "create event", "update canaries/mcp-server/status", "create event",], &["weights [0]", "phases Initializing Initialized Progressing Promoting Finalising Succeeded", "primary 1.0.0 1.1.0", "status Succeeded weight 0 failed 0 applied v1-378d promoted v1-378d condition Succeeded", "run 1 idle skip spec handled -", "replicas primary 2 target 0 paused 0",])
 .await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn of_a_rollout_whose_analysis_a_person_skips() {
-    every_point(stories::skipped_by_person, &["update canaries/mcp-server/status", "patch deployments/mcp-server-primary", "create event", "create event", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "update canaries/mcp-server/status", "create event", "patch scaledobjects/mcp-server", "update canaries/mcp-server/status", "create event",], &["weights [0, 15, 0]", "phases Initializing Initialized Progressing Promoting Finalising Succeeded", "primary 1.0.0 1.1.0", "status Succeeded weight 0 failed 0 applied v1-4671 promoted v1-4671 condition Succeeded", "run 1 idle skip person handled promote-1", "replicas primary 2 target 0 paused 0",])
+    every_point(stories::skipped_by_person, &["update canaries/mcp-server/status", "patch deployments/mcp-server-primary", "create event", "create event", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "update canaries/mcp-server/status", "create event", "patch scaledobjects/mcp-server", "update canaries/mcp-server/status", "create event",], &["weights [0, 15, 0]", "phases Initializing Initialized Progressing Promoting Finalising Succeeded", "primary 1.0.0 1.1.0", "status Succeeded weight 0 failed 0 applied v1-378d promoted v1-378d condition Succeeded", "run 1 idle skip person handled promote-1", "replicas primary 2 target 0 paused 0",])
 .await;
 }
 
@@ -224,7 +224,7 @@ async fn of_a_rollback_before_the_first_weight() {
             "weights [0]",
             "phases Initializing Initialized Progressing Failed",
             "primary 1.0.0",
-            "status Failed weight 0 failed 0 applied v1-4671 promoted v1-0367 condition Failed",
+            "status Failed weight 0 failed 0 applied v1-378d promoted v1-1373 condition Failed",
             "run 1 idle skip - handled rollback-1",
             "replicas primary 2 target 0 paused 0",
             "reason rollback requested by test: because",
@@ -250,7 +250,7 @@ async fn of_a_rollback_at_a_weight() {
             "weights [0, 15, 30, 0]",
             "phases Initializing Initialized Progressing Failed",
             "primary 1.0.0",
-            "status Failed weight 0 failed 0 applied v1-4671 promoted v1-0367 condition Failed",
+            "status Failed weight 0 failed 0 applied v1-378d promoted v1-1373 condition Failed",
             "run 1 idle skip - handled rollback-1",
             "replicas primary 2 target 0 paused 0",
             "reason rollback requested by test: because",
@@ -276,7 +276,7 @@ async fn of_a_rollback_at_a_gate() {
             "weights [0, 15, 30, 0]",
             "phases Initializing Initialized Progressing WaitingPromotion Failed",
             "primary 1.0.0",
-            "status Failed weight 0 failed 0 applied v1-4671 promoted v1-0367 condition Failed",
+            "status Failed weight 0 failed 0 applied v1-378d promoted v1-1373 condition Failed",
             "run 1 idle skip - handled rollback-1",
             "replicas primary 2 target 0 paused 0",
             "reason rollback requested by test: because",
@@ -287,7 +287,7 @@ async fn of_a_rollback_at_a_gate() {
 
 #[tokio::test(start_paused = true)]
 async fn of_a_promotion_at_a_gate() {
-    every_point(stories::promoted_at_a_gate, &["update canaries/mcp-server/status", "patch deployments/mcp-server-primary", "create event", "create event", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "update canaries/mcp-server/status", "create event", "patch scaledobjects/mcp-server", "update canaries/mcp-server/status", "create event",], &["weights [0, 15, 30, 0]", "phases Initializing Initialized Progressing WaitingPromotion Promoting Finalising Succeeded", "primary 1.0.0 1.1.0", "status Succeeded weight 0 failed 0 applied v1-4671 promoted v1-4671 condition Succeeded", "run 1 idle skip - handled promote-1", "replicas primary 2 target 0 paused 0",])
+    every_point(stories::promoted_at_a_gate, &["update canaries/mcp-server/status", "patch deployments/mcp-server-primary", "create event", "create event", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "update canaries/mcp-server/status", "create event", "patch scaledobjects/mcp-server", "update canaries/mcp-server/status", "create event",], &["weights [0, 15, 30, 0]", "phases Initializing Initialized Progressing WaitingPromotion Promoting Finalising Succeeded", "primary 1.0.0 1.1.0", "status Succeeded weight 0 failed 0 applied v1-378d promoted v1-378d condition Succeeded", "run 1 idle skip - handled promote-1", "replicas primary 2 target 0 paused 0",])
 .await;
 }
 
@@ -311,7 +311,7 @@ async fn of_a_rollback_while_the_primary_is_copied() {
             "weights [0, 15, 30, 0]",
             "phases Initializing Initialized Progressing Promoting Failed",
             "primary 1.0.0 1.1.0 1.0.0",
-            "status Failed weight 0 failed 0 applied v1-4671 promoted v1-0367 condition Failed",
+            "status Failed weight 0 failed 0 applied v1-378d promoted v1-1373 condition Failed",
             "run 1 idle skip - handled rollback-1",
             "replicas primary 2 target 0 paused 0",
             "reason rollback requested by test: because",
@@ -337,7 +337,7 @@ async fn of_a_rollback_before_the_canary_goes() {
             "weights [0, 15, 30, 0]",
             "phases Initializing Initialized Progressing Promoting Finalising Failed",
             "primary 1.0.0 1.1.0 1.0.0",
-            "status Failed weight 0 failed 0 applied v1-4671 promoted v1-0367 condition Failed",
+            "status Failed weight 0 failed 0 applied v1-378d promoted v1-1373 condition Failed",
             "run 1 idle skip - handled rollback-1",
             "replicas primary 2 target 0 paused 0",
             "reason rollback requested by test: because",
@@ -348,6 +348,6 @@ async fn of_a_rollback_before_the_canary_goes() {
 
 #[tokio::test(start_paused = true)]
 async fn of_a_good_rollout_without_an_autoscaler() {
-    every_point(stories::good_without_an_autoscaler, &["update canaries/mcp-server/status", "create event", "create pin", "update deployments/mcp-server/scale", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "create event", "create event", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "create event", "update canaries/mcp-server/status", "patch deployments/mcp-server-primary", "create event", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "update canaries/mcp-server/status", "create event", "update deployments/mcp-server/scale", "update canaries/mcp-server/status", "create event",], &["weights [0, 15, 30, 0]", "phases Initializing Initialized Progressing Promoting Finalising Succeeded", "primary 1.0.0 1.1.0", "status Succeeded weight 0 failed 0 applied v1-4671 promoted v1-4671 condition Succeeded", "run 1 idle skip - handled -", "replicas primary 2 target 0 paused no",])
+    every_point(stories::good_without_an_autoscaler, &["update canaries/mcp-server/status", "create event", "create pin", "update deployments/mcp-server/scale", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "create event", "create event", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "create event", "update canaries/mcp-server/status", "patch deployments/mcp-server-primary", "create event", "patch virtualservices/mcp-server", "update canaries/mcp-server/status", "update canaries/mcp-server/status", "create event", "update deployments/mcp-server/scale", "update canaries/mcp-server/status", "create event",], &["weights [0, 15, 30, 0]", "phases Initializing Initialized Progressing Promoting Finalising Succeeded", "primary 1.0.0 1.1.0", "status Succeeded weight 0 failed 0 applied v1-378d promoted v1-378d condition Succeeded", "run 1 idle skip - handled -", "replicas primary 2 target 0 paused no",])
 .await;
 }

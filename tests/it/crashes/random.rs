@@ -215,7 +215,7 @@ impl Teller<'_> {
         self.turns(bad);
         let tag = self.tag(n);
         self.rig.set_image(&tag);
-        let after = self.rng.u64(2..100);
+        let after = self.rng.u64(2..70);
         self.pass(after).await;
         let what = match self.rng.u8(..10) {
             0 => self.wish("rollback", false, n),
@@ -230,7 +230,7 @@ impl Teller<'_> {
             5 => self.edit(),
             _ => String::new(),
         };
-        let rest = self.rng.u64(10..80);
+        let rest = self.rng.u64(5..40);
         self.pass(rest).await;
         self.ends(
             &format!("rollout {n} of {tag} {what}"),
