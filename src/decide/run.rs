@@ -213,7 +213,11 @@ impl Turn<'_> {
 
     fn passed(&self) -> Act {
         if self.raises(Weights::to_canary(self.state.weight)) {
-            return self.hold();
+            // What was analysed had less traffic than the weight says, so the weight holds. That is recorded before the route is put right:
+            // a successor that found the route right would take this pass for one of the weight, and go on.
+            let mut act = self.rest().again();
+            act.next.next_check_at = Some(self.seen.now.plus(self.plan.interval));
+            return act;
         }
         if let Some(next) = canary::next(self.plan, self.state.weight) {
             return self.advance(next);

@@ -380,3 +380,26 @@ proptest! {
         }
     }
 }
+
+/// The route set back by hand while the Canary is suspended and a check comes due: what passes then had no traffic, and a crash after the
+/// repair must not make it a pass of the weight.
+#[test]
+fn a_route_set_back_while_suspended() {
+    for back in [None, Some(5)] {
+        let mut plan = plan();
+        plan.step_weight_promotion = back;
+        let mut world = initialized(plan);
+        world.happen(&Event::Edit(2));
+        rest(&mut world);
+        for event in [
+            Event::CanaryReady,
+            Event::Suspend(true),
+            Event::RouteByHand(0),
+            Event::Seconds(60),
+            Event::Suspend(false),
+        ] {
+            world.happen(&event);
+            rest(&mut world);
+        }
+    }
+}

@@ -32,11 +32,11 @@ fn a_check_that_is_due_goes_before_a_repair() {
             "Reverting Progressing 0% failed 3 |  | ! Halt mcp.ai advancement success rate 90.00% < 99.5%; ! Rolling back mcp.ai failed checks threshold reached 3 | again",
         ),
         (
-            "it was somebody else's doing: the weight for another interval, not the next one",
+            "it was somebody else's doing: the weight for another interval, which is recorded before the route is put right",
             state().analysing(15),
             due(0),
             pass(),
-            "Analysing Progressing 15% failed 0 | 85/15 |  | until 220",
+            "Analysing Progressing 15% failed 0 |  |  | again",
         ),
         (
             "the next weight was written: it stays",
