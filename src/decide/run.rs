@@ -196,11 +196,7 @@ impl Turn<'_> {
             let told = Tell::warning(format!("Rolling back {} {reason}", self.who()));
             return self.revert(&reason).tell(told);
         }
-        let due = self.seen.now.plus(self.plan.interval);
-        let mut act = self.rest().until(due);
-        act.next.next_check_at = Some(due);
-        act.effects
-            .extend(self.route(Weights::to_canary(self.state.weight)));
+        let mut act = self.hold();
         let known = self.state.evidence.apart.as_ref();
         if known.is_none_or(|a| !a.holds() || a.cause != apart.cause) {
             act = act.tell(Tell::warning(format!(
