@@ -11,7 +11,7 @@ use crate::{
     api::{crd, names, parse},
     cli::Cli,
     cluster::{
-        Cluster, ClusterSpec,
+        ClusterSpec, Overrides,
         clock::Clock,
         embedded::{
             fleet::{Fleet, FleetOptions, Member},
@@ -147,10 +147,8 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), &mesh_provider);
     let direct = Transport::Direct(client::client(false).map_err(Fatal::Client)?);
     let reach = reach(&registry, fleet.as_ref(), engine);
-    let driving = engine.then(|| {
-        let clusters = known(&registry);
-        Engine::start(&clusters, settings.clone(), metrics.clone(), direct.clone())
-    });
+    let driving =
+        engine.then(|| Engine::start(&registry, settings.clone(), metrics.clone(), direct.clone()));
     let draining = CancellationToken::new();
     let server = McpServer::new(
         Control::new(registry, settings, direct),
@@ -179,7 +177,8 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
 /// What this process may do on clusters that are not its own: who forgets `--lead` would wait for rollouts that nobody drives.
 fn reach(registry: &Registry, own: Option<&EmbeddedFleet>, engine: bool) -> String {
     let (mut led, mut read, mut lost) = (Vec::new(), Vec::new(), Vec::new());
-    for entry in registry.all() {
+    let entries = registry.all();
+    for entry in entries.iter() {
         let name = entry.name.as_str();
         match &entry.cluster {
             Ok(_) if own.is_some_and(|own| own.fleet.member(name).is_some()) => {}
@@ -197,7 +196,7 @@ fn reach(registry: &Registry, own: Option<&EmbeddedFleet>, engine: bool) -> Stri
     } else {
         "Read only here, --engine is off"
     };
-    let none = if registry.all().is_empty() {
+    let none = if entries.is_empty() {
         "There is no cluster: the kubeconfig has no context\n"
     } else {
         ""
@@ -209,14 +208,6 @@ fn reach(registry: &Registry, own: Option<&EmbeddedFleet>, engine: bool) -> Stri
         lost.concat(),
     ]
     .concat()
-}
-
-/// The clusters that could be read from their sources; whether one answers is for the engine to find out.
-fn known(registry: &Registry) -> Vec<Cluster> {
-    let entries = registry.all().iter();
-    entries
-        .filter_map(|entry| entry.cluster.as_ref().ok().cloned())
-        .collect()
 }
 
 /// Ready until asked to stop: what is unreachable is a row of an answer, not a reason to get no calls.
@@ -250,6 +241,7 @@ fn specs(fleet: &Fleet) -> Vec<ClusterSpec> {
         leads: true,
         inside: false,
         embedded: true,
+        overrides: Overrides::default(),
     };
     fleet.members().iter().map(spec).collect()
 }

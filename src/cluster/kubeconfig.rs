@@ -10,7 +10,7 @@ use serde_json::Value;
 use wildmatch::WildMatch;
 
 use super::{
-    Cluster, ClusterSpec,
+    Cluster, ClusterSpec, Overrides,
     clock::Clock,
     error::{self, Cause},
     registry::{Entry, IN_CLUSTER},
@@ -131,6 +131,7 @@ impl Context {
             clock,
             inside: false,
             embedded: self.embedded,
+            overrides: Overrides::default(),
         }))
     }
 }
@@ -156,6 +157,7 @@ pub(super) async fn own_cluster() -> Entry {
             leads: true,
             inside: true,
             embedded: false,
+            overrides: Overrides::default(),
         })
     });
     Entry {

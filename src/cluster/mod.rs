@@ -68,6 +68,17 @@ pub struct ClusterSpec {
     pub inside: bool,
     /// The cluster is an embedded one.
     pub embedded: bool,
+    /// What is different here from the installation's settings.
+    pub overrides: Overrides,
+}
+
+/// What a cluster's own settings put in the place of the installation's; `None` changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Overrides {
+    /// Who routes traffic where a Canary names nobody (`--mesh-provider`).
+    pub mesh_provider: Option<String>,
+    /// Prometheus, as seen from inside the cluster (`--metrics-server`).
+    pub metrics_server: Option<String>,
 }
 
 /// One cluster. Cheap to clone.
@@ -124,6 +135,18 @@ impl Cluster {
     #[must_use]
     pub fn clock(&self) -> &Clock {
         &self.shared.spec.clock
+    }
+
+    /// What is different here from the installation's settings.
+    #[must_use]
+    pub fn overrides(&self) -> &Overrides {
+        &self.shared.spec.overrides
+    }
+
+    /// Whether this is a clone of the other, not one made anew (with other credentials, say).
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
     }
 
     /// The engine may lead this cluster: embedded, in-cluster, or named by `--lead`. Writing also takes the Lease.

@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use futures::future::join_all;
+use tokio::sync::watch;
 use wildmatch::WildMatch;
 
 use super::{
@@ -50,10 +51,10 @@ pub struct Entry {
     pub cluster: Result<Cluster, String>,
 }
 
-/// All clusters that this process knows, by name. Cheap to clone; it does not change.
-#[derive(Debug, Clone, Default)]
+/// All clusters that this process knows, by name, as they are now. Cheap to clone; every clone sees the same changes.
+#[derive(Debug, Clone)]
 pub struct Registry {
-    entries: Arc<[Entry]>,
+    entries: watch::Sender<Arc<[Entry]>>,
 }
 
 // === impl Registry ===
@@ -105,35 +106,46 @@ impl Registry {
 
     /// A registry of these clusters; of two with one name the first counts.
     #[must_use]
-    pub fn of(mut entries: Vec<Entry>) -> Self {
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        entries.dedup_by(|b, a| a.name == b.name);
+    pub fn of(entries: Vec<Entry>) -> Self {
         Self {
-            entries: entries.into(),
+            entries: watch::channel(by_name(entries)).0,
         }
+    }
+
+    /// Other clusters from now on; of two with one name the first counts. An entry that has not changed must keep its [`Cluster`], so that
+    /// nothing that runs on it begins anew.
+    pub fn replace(&self, entries: Vec<Entry>) {
+        self.entries.send_replace(by_name(entries));
     }
 
     /// Every cluster, by name, the ones that cannot be used too.
     #[must_use]
-    pub fn all(&self) -> &[Entry] {
-        &self.entries
+    pub fn all(&self) -> Arc<[Entry]> {
+        self.entries.borrow().clone()
+    }
+
+    /// Follows the clusters; the receiver begins as seen.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<[Entry]>> {
+        self.entries.subscribe()
     }
 
     /// One cluster.
     ///
     /// # Errors
     /// There is none of that name (with the names that may be meant), or why it cannot be used.
-    pub fn get(&self, name: &str) -> Result<&Cluster, String> {
-        match self.entries.iter().find(|entry| entry.name == name) {
+    pub fn get(&self, name: &str) -> Result<Cluster, String> {
+        let entries = self.all();
+        match entries.iter().find(|entry| entry.name == name) {
             Some(Entry {
                 cluster: Ok(cluster),
                 ..
-            }) => Ok(cluster),
+            }) => Ok(cluster.clone()),
             Some(Entry {
                 cluster: Err(reason),
                 ..
             }) => Err(format!("cluster {name} cannot be used: {reason}")),
-            None => Err(self.missing(name)),
+            None => Err(missing(name, &entries)),
         }
     }
 
@@ -141,49 +153,65 @@ impl Registry {
     ///
     /// # Errors
     /// What cannot be read in `selector`; the text begins with the field's name.
-    pub fn select(&self, selector: &str) -> Result<Vec<&Entry>, String> {
+    pub fn select(&self, selector: &str) -> Result<Vec<Entry>, String> {
         let selector: Selector = selector
             .parse()
             .map_err(|error| format!("selector: {error}"))?;
         Ok(self
-            .entries
+            .all()
             .iter()
             .filter(|entry| selector.matches(&entry.labels))
+            .cloned()
             .collect())
     }
+}
 
-    fn missing(&self, name: &str) -> String {
-        let names: Vec<&str> = self
-            .entries
-            .iter()
-            .map(|entry| entry.name.as_str())
-            .collect();
-        if names.is_empty() {
-            return format!(
-                "there is no cluster {name:?}: no cluster is known, name a file with --kubeconfig or try --embedded"
-            );
-        }
-        let near = near(name, &names);
-        let meant = if near.is_empty() {
-            "; there".to_owned()
-        } else {
-            format!(", did you mean {}? There", near.join(" or "))
-        };
-        format!(
-            "there is no cluster {name:?}{meant} are: {}",
-            names.join(", ")
-        )
+impl Default for Registry {
+    fn default() -> Self {
+        Self::of(Vec::new())
     }
+}
+
+/// Sorted by name; of two with one name the first counts.
+fn by_name(mut entries: Vec<Entry>) -> Arc<[Entry]> {
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    entries.dedup_by(|b, a| a.name == b.name);
+    entries.into()
+}
+
+fn missing(name: &str, entries: &[Entry]) -> String {
+    let names: Vec<&str> = entries.iter().map(|entry| entry.name.as_str()).collect();
+    if names.is_empty() {
+        return format!(
+            "there is no cluster {name:?}: no cluster is known, name a file with --kubeconfig or try --embedded"
+        );
+    }
+    let near = near(name, &names);
+    let meant = if near.is_empty() {
+        "; there".to_owned()
+    } else {
+        format!(", did you mean {}? There", near.join(" or "))
+    };
+    format!(
+        "there is no cluster {name:?}{meant} are: {}",
+        names.join(", ")
+    )
 }
 
 impl Entry {
     /// A cluster that can be used.
     #[must_use]
     pub fn of(spec: ClusterSpec) -> Self {
+        Self::known(Cluster::new(spec))
+    }
+
+    /// A cluster that was made already.
+    #[must_use]
+    pub fn known(cluster: Cluster) -> Self {
         Self {
-            name: spec.name.clone(),
-            labels: spec.labels.clone(),
-            cluster: Ok(Cluster::new(spec)),
+            name: cluster.name().to_owned(),
+            labels: cluster.labels().clone(),
+            cluster: Ok(cluster),
         }
     }
 }
@@ -305,8 +333,8 @@ contexts:
         let registry = Registry::load(sources).await.unwrap();
         std::fs::remove_file(path).unwrap();
 
-        let rows: Vec<(&str, Option<bool>)> = registry
-            .all()
+        let all = registry.all();
+        let rows: Vec<(&str, Option<bool>)> = all
             .iter()
             .map(|entry| {
                 (
@@ -330,16 +358,12 @@ contexts:
             told.starts_with("cluster staging cannot be used: its clock cannot be read, start it with: canary-mcp cluster ("),
             "{told}"
         );
-        for entry in registry.all() {
+        for entry in registry.all().iter() {
             let told = format!("{entry:?}");
             assert!(!told.contains("secret-token"), "{told}");
         }
-        let selected: Vec<&str> = registry
-            .select("env in (staging),!region")
-            .unwrap()
-            .iter()
-            .map(|entry| entry.name.as_str())
-            .collect();
+        let selected = registry.select("env in (staging),!region").unwrap();
+        let selected: Vec<&str> = selected.iter().map(|entry| entry.name.as_str()).collect();
         assert_eq!(selected, ["staging"]);
         assert_eq!(
             registry.select("env=production").unwrap().len(),

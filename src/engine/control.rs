@@ -207,11 +207,9 @@ impl Control {
         let registry = &self.shared.registry;
         let entries = match selector {
             Some(selector) => registry.select(selector).map_err(ControlError::Invalid)?,
-            None => registry.all().iter().collect(),
+            None => registry.all().to_vec(),
         };
-        let rows = entries
-            .into_iter()
-            .map(|entry| rows::row(&self.shared, entry));
+        let rows = entries.iter().map(|entry| rows::row(&self.shared, entry));
         Ok(join_all(rows).await)
     }
 
@@ -240,7 +238,8 @@ impl Control {
                 .as_ref()
                 .is_none_or(|name| *name == entry.name)
         };
-        let entries = self.shared.registry.all().iter().filter(wanted);
+        let entries = self.shared.registry.all();
+        let entries = entries.iter().filter(wanted);
         let tables = join_all(entries.map(|entry| self.cluster_table(entry, filter))).await;
         let mut all = Table::default();
         for table in tables {
@@ -305,7 +304,7 @@ impl Control {
             .all()
             .iter()
             .any(|entry| entry.name == name);
-        self.shared.registry.get(name).cloned().map_err(|why| {
+        self.shared.registry.get(name).map_err(|why| {
             let why = format!("cluster: {why}");
             if known {
                 ControlError::Unreachable(why)
@@ -347,7 +346,7 @@ impl Control {
         Arc::new(view::view(
             objects,
             cluster.clock().now(),
-            &self.shared.settings.parse,
+            &self.shared.settings.on(cluster).parse,
         ))
     }
 

@@ -15,13 +15,18 @@ mod verify;
 mod wish;
 mod world;
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use crate::{api::parse, cluster::Cluster, outbound::http::Transport, telemetry::Metrics};
+use crate::{
+    api::parse,
+    cluster::{Cluster, Overrides, Registry, registry::Entry},
+    outbound::http::Transport,
+    telemetry::Metrics,
+};
 
 /// Wait before a cluster is taken up anew after a mistake of ours.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -54,7 +59,23 @@ impl Default for Settings {
     }
 }
 
-/// What every rollout of this process shares.
+impl Settings {
+    /// The settings as they are on one cluster.
+    #[must_use]
+    pub fn on(&self, cluster: &Cluster) -> Self {
+        let Overrides {
+            mesh_provider,
+            metrics_server,
+        } = cluster.overrides().clone();
+        let mut own = self.clone();
+        own.metrics_server = metrics_server.unwrap_or(own.metrics_server);
+        own.parse.mesh_provider = mesh_provider.unwrap_or(own.parse.mesh_provider);
+        own
+    }
+}
+
+/// What every rollout of a cluster shares.
+#[derive(Clone)]
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) metrics: Metrics,
@@ -62,10 +83,16 @@ pub(crate) struct Shared {
     pub(crate) direct: Transport,
 }
 
-/// The tasks that drive rollouts, one for each cluster that may be led.
+/// The tasks that drive rollouts, one for each cluster that may be led, for as long as the registry has it.
 pub struct Engine {
     stop: CancellationToken,
-    tasks: JoinSet<()>,
+    task: JoinHandle<()>,
+}
+
+/// The task of one cluster.
+struct Led {
+    cluster: Cluster,
+    stop: CancellationToken,
 }
 
 /// Leads until stopped; a panic is said, and the cluster taken up anew (its Lease has been given back or runs out).
@@ -84,31 +111,78 @@ async fn keep_leading(shared: Arc<Shared>, cluster: Cluster, stop: CancellationT
     }
 }
 
+/// Keeps a task for every cluster of the registry that may be led, until stopped; then waits for their ends.
+async fn lead_all(registry: Registry, shared: Shared, stop: CancellationToken) {
+    let mut changes = registry.subscribe();
+    let mut led: BTreeMap<String, Led> = BTreeMap::new();
+    let mut tasks = JoinSet::new();
+    loop {
+        let entries = changes.borrow_and_update().clone();
+        let wanted = wanted(&entries);
+        led.retain(|name, led| {
+            let keep = wanted.get(name).is_some_and(|c| c.is(&led.cluster));
+            if !keep {
+                tracing::info!(
+                    cluster = name,
+                    "no longer led from here: its rollouts stay as they are"
+                );
+                led.stop.cancel();
+            }
+            keep
+        });
+        for (name, cluster) in wanted {
+            led.entry(name).or_insert_with(|| {
+                let own = Shared {
+                    settings: shared.settings.on(&cluster),
+                    ..shared.clone()
+                };
+                let stop = stop.child_token();
+                tasks.spawn(keep_leading(Arc::new(own), cluster.clone(), stop.clone()));
+                Led { cluster, stop }
+            });
+        }
+        tokio::select! {
+            () = stop.cancelled() => break,
+            news = changes.changed() => if news.is_err() { break },
+            Some(_) = tasks.join_next() => {}
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// The clusters that may be led, by name.
+fn wanted(entries: &[Entry]) -> BTreeMap<String, Cluster> {
+    let usable = entries.iter().filter_map(|e| e.cluster.as_ref().ok());
+    usable
+        .filter(|cluster| cluster.may_lead())
+        .map(|cluster| (cluster.name().to_owned(), cluster.clone()))
+        .collect()
+}
+
 impl Engine {
-    /// Begins to lead every cluster that may be led.
+    /// Begins to lead every cluster that may be led, and follows the registry.
     #[must_use]
     pub fn start(
-        clusters: &[Cluster],
+        registry: &Registry,
         settings: Settings,
         metrics: Metrics,
         direct: Transport,
     ) -> Self {
-        let shared = Arc::new(Shared {
+        let shared = Shared {
             settings,
             metrics,
             direct,
-        });
+        };
         let stop = CancellationToken::new();
-        let mut tasks = JoinSet::new();
-        for cluster in clusters.iter().filter(|c| c.may_lead()) {
-            tasks.spawn(keep_leading(shared.clone(), cluster.clone(), stop.clone()));
-        }
-        Self { stop, tasks }
+        let task = tokio::spawn(lead_all(registry.clone(), shared, stop.clone()));
+        Self { stop, task }
     }
 
     /// Stops driving and gives the Leases back. Rollouts stay where they are; whoever leads next goes on.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         self.stop.cancel();
-        while self.tasks.join_next().await.is_some() {}
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the engine's task has failed");
+        }
     }
 }

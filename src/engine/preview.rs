@@ -68,7 +68,7 @@ impl Control {
         start: &Start,
         objects: Objects,
     ) -> Result<Option<Preview>, ControlError> {
-        let settings = &self.shared.settings;
+        let settings = &self.shared.settings.on(cluster);
         let now = cluster.clock().now();
         let state = status::state(&objects.canary, now);
         let (Ok(plan), Some(target)) = (

@@ -105,7 +105,8 @@ async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
 
 /// Whether Prometheus answers; a slow one must not make the cluster look unreachable.
 async fn online(inner: &Inner, cluster: &Cluster) -> Result<(), String> {
-    let asked = ask::online(cluster, &inner.settings, &inner.direct);
+    let settings = inner.settings.on(cluster);
+    let asked = ask::online(cluster, &settings, &inner.direct);
     tokio::time::timeout(PROMETHEUS_PATIENCE, asked)
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {PROMETHEUS_PATIENCE:?}")))

@@ -56,7 +56,7 @@ impl Control {
         start: &Start,
         objects: &Objects,
     ) -> Result<Result<Write, Acted>, ControlError> {
-        let plan = match parse::plan(&objects.canary, &self.shared.settings.parse) {
+        let plan = match parse::plan(&objects.canary, &self.shared.settings.on(cluster).parse) {
             Ok(plan) => plan,
             Err(refusals) => return Ok(Err(Acted::refused(joined(&refusals)))),
         };

@@ -12,7 +12,7 @@ use std::{
 use canary_mcp::{
     api::objects::{Kind, NAMESPACE, Object, ObjectExt, Ref, Write},
     cluster::{
-        Clock, Cluster, ClusterSpec, Held, LeaseKeeper, Standing,
+        Clock, Cluster, ClusterSpec, Held, LeaseKeeper, Overrides, Standing,
         embedded::{server::ApiServer, store::Store},
     },
     decide::facts::Moment,
@@ -80,6 +80,7 @@ pub(super) fn member(server: &ApiServer, line: &Line) -> Cluster {
         leads: true,
         inside: false,
         embedded: true,
+        overrides: Overrides::default(),
     })
 }
 

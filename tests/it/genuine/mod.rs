@@ -15,7 +15,7 @@ use std::{
 
 use canary_mcp::{
     api::objects::{CANARY, DEPLOYMENT, Kind, Object, ObjectExt, VIRTUAL_SERVICE},
-    cluster::{Clock, ClusterSpec},
+    cluster::{Clock, ClusterSpec, Overrides},
     decide::{facts::Moment, state::Phase},
     engine::Settings,
     outbound::http::Transport,
@@ -197,6 +197,7 @@ impl World for Real {
             leads,
             inside: false,
             embedded: false,
+            overrides: Overrides::default(),
         }
     }
 

@@ -74,10 +74,9 @@ impl Foreign {
         }
         let kr = self.fleet.member("prod-kr").unwrap();
         let registry = Registry::of(vec![Entry::of(spec(kr, true))]);
-        let clusters = [registry.get("prod-kr").unwrap().clone()];
         let direct = Transport::Direct(client(false).unwrap());
         let metrics = Metrics::new("test", "istio");
-        let engine = Engine::start(&clusters, Settings::default(), metrics, direct);
+        let engine = Engine::start(&registry, Settings::default(), metrics, direct);
         let kubectl = self.kubectl("prod-kr");
         let mut canary = kubectl.watch_canary().await;
         canary.until_phase("Initialized").await;

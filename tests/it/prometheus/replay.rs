@@ -4,7 +4,11 @@ use std::future::Future;
 
 use bytes::Bytes;
 use canary_mcp::{
-    cluster::embedded::{fleet::Member, metrics::Answer},
+    cluster::{
+        Registry,
+        embedded::{fleet::Member, metrics::Answer},
+        registry::Entry,
+    },
     decide::{
         facts::{Bounds, Moment, Reading},
         state::{Phase, Verdict},
@@ -58,7 +62,8 @@ async fn three_rollouts() -> Recorded {
     };
     let direct = Transport::Direct(outbound::client(false).unwrap());
     let cluster = listened_to(rig.member(), &log);
-    let _engine = Engine::start(&[cluster], settings, rig.metrics.clone(), direct);
+    let registry = Registry::of(vec![Entry::known(cluster)]);
+    let _engine = Engine::start(&registry, settings, rig.metrics.clone(), direct);
     rig.until_phase(Phase::Initialized).await;
     for (tag, end) in [
         ("1.1.0", Phase::Succeeded),

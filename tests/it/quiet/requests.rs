@@ -7,7 +7,7 @@ use std::{
 };
 
 use canary_mcp::{
-    cluster::{Cluster, ClusterSpec, embedded::fleet::Member},
+    cluster::{Cluster, ClusterSpec, Registry, embedded::fleet::Member, registry::Entry},
     decide::{facts::Moment, state::Phase},
     engine::{Engine, Settings},
     outbound::http::{self as outbound, Transport},
@@ -81,7 +81,8 @@ impl Listened {
         };
         let direct = Transport::Direct(outbound::client(false).unwrap());
         let cluster = listened_to(rig.member(), &log);
-        let engine = Engine::start(&[cluster], settings, rig.metrics.clone(), direct);
+        let registry = Registry::of(vec![Entry::known(cluster)]);
+        let engine = Engine::start(&registry, settings, rig.metrics.clone(), direct);
         rig.until_phase(Phase::Initialized).await;
         rig.pass(120).await;
         Self {

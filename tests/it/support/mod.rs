@@ -15,7 +15,7 @@ use canary_mcp::{
         view::RolloutView,
     },
     cluster::{
-        Cluster, ClusterSpec,
+        Cluster, ClusterSpec, Overrides,
         embedded::fleet::{FleetOptions, Member},
         registry::{Entry, Registry},
     },
@@ -168,7 +168,8 @@ impl<W: World> Rig<W> {
             ..self.world.settings()
         };
         let transport = self.world.transport();
-        let engine = Engine::start(&[cluster], settings, self.metrics.clone(), transport);
+        let registry = Registry::of(vec![Entry::known(cluster)]);
+        let engine = Engine::start(&registry, settings, self.metrics.clone(), transport);
         Process { engine, line }
     }
 
@@ -471,5 +472,6 @@ pub(crate) fn spec(member: &Member, leads: bool) -> ClusterSpec {
         leads,
         inside: false,
         embedded: true,
+        overrides: Overrides::default(),
     }
 }
