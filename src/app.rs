@@ -142,6 +142,7 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         allow_hosts,
         parse: parse::Settings {
             mesh_provider: mesh_provider.clone(),
+            ..parse::Settings::default()
         },
     };
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), &mesh_provider);
