@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    api::{crd, names, parse},
+    api::{crd, names, parse, rights},
     cli::Cli,
     cluster::{
         ClusterSpec, Overrides,
@@ -19,7 +19,7 @@ use crate::{
         },
         registry::{Registry, Sources},
     },
-    config::{self, Config},
+    config::{self, Config, Part},
     engine::{Engine, Settings, control::Control},
     http,
     mcp::{McpServer, clients, schemas},
@@ -96,6 +96,15 @@ async fn carry_out(config: Config) -> Result<(), Fatal> {
         Config::Cluster(config) => cluster(config).await,
         Config::Crds => {
             say(&crd::yaml());
+            Ok(())
+        }
+        Config::Rights(part) => {
+            let (name, rules) = match part {
+                Part::Engine => ("canary-mcp-engine", rights::engine()),
+                Part::Front => ("canary-mcp-front", rights::front()),
+                Part::ReadOnly => ("canary-mcp-read-only", rights::read_only()),
+            };
+            say(&rights::cluster_role(name, &rules));
             Ok(())
         }
         Config::Schemas { out: None } => {

@@ -26,6 +26,8 @@ pub enum Command {
     Cluster(ClusterArgs),
     /// Print the custom resource definitions as YAML, for kubectl apply -f -
     Crds,
+    /// Print the role (RBAC, YAML) that a process needs on every cluster, each rule with what it is for
+    Rights(RightsArgs),
     /// Print the schemas of the MCP tools as JSON, or write one file for each
     Schemas(SchemasArgs),
 }
@@ -151,6 +153,14 @@ pub struct ClusterArgs {
     /// How many times faster than real time the clock of the clusters runs, 1 to 600
     #[arg(long, value_name = "N", env = "CANARY_MCP_SPEED", default_value = "20")]
     pub speed: String,
+}
+
+/// `canary-mcp rights`.
+#[derive(Debug, Clone, Args)]
+pub struct RightsArgs {
+    /// What the process does: lead clusters, serve the tools, or serve those that change nothing
+    #[arg(value_name = "engine|front|read-only", default_value = "engine")]
+    pub of: String,
 }
 
 /// `canary-mcp schemas`.

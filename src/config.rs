@@ -6,7 +6,7 @@ use std::{
     path::PathBuf,
 };
 
-use crate::cli::{Cli, ClusterArgs, Command, SchemasArgs, ServeArgs};
+use crate::cli::{Cli, ClusterArgs, Command, RightsArgs, SchemasArgs, ServeArgs};
 
 /// Set in every pod by the kubelet: there is a cluster around us.
 const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
@@ -20,11 +20,24 @@ pub enum Config {
     Cluster(Fleet),
     /// `canary-mcp crds`.
     Crds,
+    /// `canary-mcp rights`.
+    Rights(Part),
     /// `canary-mcp schemas`.
     Schemas {
         /// Directory to write to; `None` prints.
         out: Option<PathBuf>,
     },
+}
+
+/// What a process does, for the rights that it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Leads clusters.
+    Engine,
+    /// Serves the tools.
+    Front,
+    /// Serves the tools that change nothing.
+    ReadOnly,
 }
 
 /// `canary-mcp serve`, checked.
@@ -80,6 +93,7 @@ impl Config {
             Command::Serve(args) => judge.serve(*args, &env).map(Self::Serve),
             Command::Cluster(args) => judge.fleet(args).map(Self::Cluster),
             Command::Crds => Some(Self::Crds),
+            Command::Rights(args) => judge.part(args).map(Self::Rights),
             Command::Schemas(args) => judge.schemas(args),
         };
         match config {
@@ -162,6 +176,19 @@ impl Judge {
             listen: listen?,
             speed: speed?,
         })
+    }
+
+    fn part(&mut self, args: RightsArgs) -> Option<Part> {
+        let RightsArgs { of } = args;
+        match of.as_str() {
+            "engine" => Some(Part::Engine),
+            "front" => Some(Part::Front),
+            "read-only" => Some(Part::ReadOnly),
+            other => self.wrong(
+                "rights",
+                format_args!("{other:?} is none of engine, front and read-only"),
+            ),
+        }
     }
 
     fn schemas(&mut self, args: SchemasArgs) -> Option<Config> {
