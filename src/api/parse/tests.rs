@@ -111,6 +111,7 @@ fn the_demo_is_read_in_full() {
                 },
             ],
             metrics_server: None,
+            labels: Labels::default(),
         }
     );
 }
