@@ -1,9 +1,14 @@
 """validate VERSION...: judges objects on stdin (JSON, one a line) by Kubernetes' own schemas. Exit code 1 and a line for each fault."""
 
+import functools
 import json
 import sys
 
 import kubernetes_validate as judge
+from kubernetes_validate import utils
+
+# Each schema is read once, not once for each object.
+utils.schema_contents = functools.cache(utils.schema_contents)
 
 faults = 0
 for line in sys.stdin:
