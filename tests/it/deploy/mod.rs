@@ -3,7 +3,9 @@
 
 mod chart;
 mod generated;
+mod install;
 mod rights;
+mod rollout;
 mod schemas;
 
 use std::{
