@@ -3,6 +3,7 @@
 
 mod chart;
 mod generated;
+mod image;
 mod install;
 mod rights;
 mod rollout;
