@@ -246,7 +246,10 @@ async fn parts(
         lease_namespace,
         metrics_server,
         allow_hosts,
-        parse: parse::Settings { mesh_provider },
+        parse: parse::Settings {
+            mesh_provider,
+            ..parse::Settings::default()
+        },
     };
     let direct = Transport::Direct(client::client(false).map_err(Fatal::Client)?);
     Ok(Parts {

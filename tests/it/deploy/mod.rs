@@ -5,6 +5,7 @@ mod chart;
 mod generated;
 mod image;
 mod install;
+mod mcp_server_chart;
 mod rights;
 mod rollout;
 mod schemas;
