@@ -10,6 +10,7 @@ use super::{
 use crate::{
     api::{
         objects::{CANARY, ObjectExt},
+        status,
         view::ClusterRow,
     },
     cluster::{Cluster, registry::Entry},
@@ -117,8 +118,19 @@ async fn online(inner: &Inner, cluster: &Cluster) -> Result<(), String> {
 }
 
 async fn count(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
-    let canaries = objects::canaries(cluster, &inner.settings.on(cluster), None).await;
-    for canary in canaries.unwrap_or_default() {
+    let canaries = match objects::canaries(cluster, &inner.settings.on(cluster), None).await {
+        Ok(canaries) => canaries,
+        Err(error) => {
+            row.reason.get_or_insert_with(|| error.report());
+            return;
+        }
+    };
+    // Whoever leads has found them missing and said so; nobody else knows that engine's rights.
+    if let Some(missing) = canaries.iter().find_map(|c| status::missing_rights(c)) {
+        row.reason
+            .get_or_insert_with(|| format!("no run begins, {missing}"));
+    }
+    for canary in canaries {
         let phase = canary
             .str_at("/status/phase")
             .unwrap_or(Phase::Initializing.name())
