@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::{FutureExt, join_all};
+use futures::future::FutureExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, objects, rows};
+use super::{Settings, objects, rows, table, turns::Turns};
 use crate::{
     api::{
         objects::{CANARY, EVENT, Object, ObjectExt, Objects},
@@ -15,7 +15,7 @@ use crate::{
     },
     cluster::{
         Cluster, Error,
-        registry::{Entry, Registry},
+        registry::{Entry, Registry, near},
         watch::Scope,
     },
     outbound::http::Transport,
@@ -23,8 +23,8 @@ use crate::{
 
 /// Name of the Lease.
 pub(super) use crate::cluster::lease::NAME as LEASE;
-/// Longest that one cluster may hold up an answer over many.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+/// Names of Canaries that an error lists.
+const MOST_NAMES: usize = 20;
 /// How often the pods are looked at that a followed rollout waits for.
 const LOOK_AT_PODS: Duration = Duration::from_secs(3);
 
@@ -168,8 +168,12 @@ pub struct Wish {
 /// Rows of a table and what could not be read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Table {
-    /// The rollouts.
+    /// The rollouts that are shown; where there are more, first those that go on.
     pub rows: Vec<RolloutRow>,
+    /// How many match.
+    pub count: usize,
+    /// How many of these go on.
+    pub running: usize,
     /// Clusters that could not be read, with the reason.
     pub unreachable: Vec<String>,
 }
@@ -184,6 +188,7 @@ pub(super) struct Inner {
     pub(super) registry: Registry,
     pub(super) settings: Settings,
     pub(super) direct: Transport,
+    pub(super) turns: Turns,
 }
 
 impl Control {
@@ -195,6 +200,7 @@ impl Control {
                 registry,
                 settings,
                 direct,
+                turns: Turns::new(),
             }),
         }
     }
@@ -209,8 +215,7 @@ impl Control {
             Some(selector) => registry.select(selector).map_err(ControlError::Invalid)?,
             None => registry.all().to_vec(),
         };
-        let rows = entries.iter().map(|entry| rows::row(&self.shared, entry));
-        Ok(join_all(rows).await)
+        Ok(rows::rows(&self.shared, &entries).await)
     }
 
     /// One rollout in full, read now.
@@ -239,16 +244,8 @@ impl Control {
                 .is_none_or(|name| *name == entry.name)
         };
         let entries = self.shared.registry.all();
-        let entries = entries.iter().filter(wanted);
-        let tables = join_all(entries.map(|entry| self.cluster_table(entry, filter))).await;
-        let mut all = Table::default();
-        for table in tables {
-            match table {
-                Ok(rows) => all.rows.extend(rows),
-                Err(reason) => all.unreachable.push(reason),
-            }
-        }
-        Ok(all)
+        let entries: Vec<&Entry> = entries.iter().filter(wanted).collect();
+        Ok(table::table(&self.shared, &entries, filter).await)
     }
 
     /// Watches one rollout for the length of a call.
@@ -358,44 +355,22 @@ impl Control {
                 .collect(),
             Err(error) => return unreachable(&error),
         };
-        let there = if there.is_empty() {
-            "none".to_owned()
-        } else {
-            there.join(", ")
+        let there = match there.len() {
+            0 => "none".to_owned(),
+            1..=MOST_NAMES => there.join(", "),
+            many => {
+                let names: Vec<&str> = there.iter().map(String::as_str).collect();
+                let wanted = format!("{}/{}", key.namespace, key.name);
+                match &near(&wanted, &names)[..] {
+                    [] => format!("{many}, call get_status with cluster to see them"),
+                    near => format!("{many}, the nearest: {}", near.join(", ")),
+                }
+            }
         };
         ControlError::NotFound(format!(
             "name: cluster {} has no Canary {}/{}; its Canaries: {there}",
             key.cluster, key.namespace, key.name
         ))
-    }
-
-    async fn cluster_table(
-        &self,
-        entry: &Entry,
-        filter: &Filter,
-    ) -> Result<Vec<RolloutRow>, String> {
-        let named = |why: String| format!("{}: {why}", entry.name);
-        let cluster = entry.cluster.as_ref().map_err(|why| named(why.clone()))?;
-        let reads = async {
-            let canaries = cluster
-                .list(&CANARY, filter.namespace.as_deref(), None, None)
-                .await?;
-            let wanted = |c: &Object| filter.name.as_deref().is_none_or(|n| n == c.name());
-            let around = canaries
-                .into_iter()
-                .filter(wanted)
-                .map(|c| objects::read_copies(cluster, c));
-            join_all(around)
-                .await
-                .into_iter()
-                .collect::<Result<Vec<Objects>, Error>>()
-        };
-        let objects = match tokio::time::timeout(PATIENCE, reads).await {
-            Ok(objects) => objects.map_err(|error| named(error.report()))?,
-            Err(_) => return Err(named(format!("no answer within {PATIENCE:?}"))),
-        };
-        let now = cluster.clock().now();
-        Ok(objects.iter().map(|o| view::row(o, now)).collect())
     }
 }
 

@@ -23,9 +23,6 @@ use crate::{
     },
 };
 
-/// More rows than this are not for a conversation; they are counted.
-const ROWS: usize = 100;
-
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::mcp) struct GetStatusArgs {
@@ -195,20 +192,22 @@ fn shown(
 
 fn tabled(table: Table, wanted_to_wait: bool) -> Status {
     let Table {
-        mut rows,
+        rows,
+        count,
+        running,
         unreachable,
     } = table;
-    let count = rows.len();
-    let running = rows.iter().filter(|row| row.phase.running()).count();
-    rows.truncate(ROWS);
+    let shown = rows.len();
     let summary = match count {
         0 => "no rollout matches".to_owned(),
         1 => format!(
             "1 rollout, {}going on",
             if running == 1 { "" } else { "not " }
         ),
-        2..=ROWS => format!("{count} rollouts, {running} of them going on"),
-        _ => format!("{count} rollouts, {running} of them going on; the first {ROWS} are shown"),
+        _ if shown == count => format!("{count} rollouts, {running} of them going on"),
+        _ => format!(
+            "{count} rollouts, {running} of them going on; {shown} are shown, first those that go on"
+        ),
     };
     let summary = with_unreachable(&summary, &unreachable);
     let next = match (count, wanted_to_wait) {

@@ -9,14 +9,21 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    api::view::ClusterRow,
+    api::view::{ANSWERS, ClusterRow},
     mcp::{McpServer, error::ToolError, words::sentence},
 };
+
+/// A list of more rows is told in short: what each cluster has installed would be too much for a conversation.
+const LONG: usize = 25;
+/// More rows than this are counted only. In short these are some 45,000 characters, which assistants still take in whole.
+const MOST: usize = 200;
+/// Clusters that the summary names one by one.
+const NAMED: usize = 30;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::mcp) struct ListClustersArgs {
-    /// Kubernetes label selector, as in env=production,region in (kr, jp)
+    /// Kubernetes label selector, as in env=production,region in (kr, jp). More than 25 clusters are listed in short, of more than 200 the first
     selector: Option<String>,
 }
 
@@ -52,36 +59,43 @@ impl McpServer {
     }
 }
 
-fn listed(clusters: Vec<ClusterRow>, selected: bool) -> ClusterList {
-    let names: Vec<&str> = clusters
-        .iter()
-        .map(|cluster| cluster.name.as_str())
-        .collect();
-    let lost = clusters.iter().filter(|cluster| !cluster.reachable).count();
-    let idle = clusters
-        .iter()
-        .filter(|cluster| cluster.reachable && cluster.led_by.is_none())
-        .count();
-    let mut parts = vec![if names.is_empty() {
-        "no cluster matches".to_owned()
-    } else {
-        let clusters = if names.len() == 1 {
-            "cluster"
-        } else {
-            "clusters"
-        };
-        format!("{} {clusters}: {}", names.len(), names.join(", "))
+fn listed(mut clusters: Vec<ClusterRow>, selected: bool) -> ClusterList {
+    let count = clusters.len();
+    let names = |which: &dyn Fn(&ClusterRow) -> bool| -> Vec<String> {
+        let those = clusters.iter().filter(|cluster| which(cluster));
+        those.map(|cluster| cluster.name.clone()).collect()
+    };
+    let all = names(&|_| true);
+    let lost = names(&|cluster| !cluster.reachable);
+    let idle = names(&|cluster| cluster.reachable && cluster.led_by.is_none()).len();
+    let mut parts = vec![match count {
+        0 => "no cluster matches".to_owned(),
+        1 => format!("1 cluster: {}", enumerated(&all)),
+        2..=LONG => format!("{count} clusters: {}", enumerated(&all)),
+        _ => format!("{count} clusters"),
     }];
-    if lost > 0 {
-        parts.push(format!("{lost} unreachable"));
+    if !lost.is_empty() {
+        parts.push(format!("{} unreachable: {}", lost.len(), enumerated(&lost)));
     }
     if idle > 0 {
         parts.push(format!(
             "{idle} led by nobody, so nothing can be started there"
         ));
     }
+    if count > LONG {
+        clusters.iter_mut().for_each(shorten);
+        parts.push("the rows are short, select fewer to see more of each".to_owned());
+    }
+    if count > MOST {
+        // What does not answer must not be what is left out.
+        clusters.sort_by_key(|cluster| cluster.reachable);
+        clusters.truncate(MOST);
+        parts.push(format!("{MOST} are shown, first those that do not answer"));
+    }
     let summary = sentence(&parts.join("; "));
-    let next = if !names.is_empty() {
+    let next = if count > LONG {
+        "call list_clusters with a selector to see some in full, or get_status with one of these clusters"
+    } else if count > 0 {
         "call get_status to see the rollouts, or start_canary with one of these clusters"
     } else if selected {
         "call list_clusters without selector"
@@ -92,6 +106,25 @@ fn listed(clusters: Vec<ClusterRow>, selected: bool) -> ClusterList {
         clusters,
         summary,
         next: next.to_owned(),
+    }
+}
+
+/// `a, b and 3 more`.
+fn enumerated(names: &[String]) -> String {
+    match names.split_at_checked(NAMED) {
+        Some((first, rest)) if !rest.is_empty() => {
+            format!("{} and {} more", first.join(", "), rest.len())
+        }
+        _ => names.join(", "),
+    }
+}
+
+/// Leaves out what is the same for most clusters.
+fn shorten(cluster: &mut ClusterRow) {
+    cluster.version = None;
+    cluster.installed = None;
+    if cluster.prometheus.as_deref() == Some(ANSWERS) {
+        cluster.prometheus = None;
     }
 }
 
@@ -109,9 +142,10 @@ mod tests {
             reason: None,
             led_by: led_by.map(str::to_owned),
             version: None,
-            installed: Vec::new(),
+            installed: None,
             prometheus: None,
-            canaries: BTreeMap::new(),
+            canaries: None,
+            not_counted: None,
         }
     }
 
@@ -127,7 +161,7 @@ mod tests {
         );
         assert_eq!(
             list.summary,
-            "3 clusters: prod-kr, prod-jp, staging; 1 unreachable; 1 led by nobody, so nothing can be started there."
+            "3 clusters: prod-kr, prod-jp, staging; 1 unreachable: staging; 1 led by nobody, so nothing can be started there."
         );
         assert_eq!(
             list.next,
