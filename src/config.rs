@@ -6,7 +6,10 @@ use std::{
     path::PathBuf,
 };
 
-use crate::cli::{Cli, ClusterArgs, Command, SchemasArgs, ServeArgs};
+use crate::cli::{
+    AloneArgs, Cli, ClusterArgs, Command, EngineArgs, RightsArgs, SchemasArgs, ServeArgs,
+    SourceArgs,
+};
 
 /// Set in every pod by the kubelet: there is a cluster around us.
 const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
@@ -16,15 +19,30 @@ const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
 pub enum Config {
     /// `canary-mcp serve`.
     Serve(Serve),
+    /// `canary-mcp engine`.
+    Engine(Alone),
     /// `canary-mcp cluster`.
     Cluster(Fleet),
     /// `canary-mcp crds`.
     Crds,
+    /// `canary-mcp rights`.
+    Rights(Part),
     /// `canary-mcp schemas`.
     Schemas {
         /// Directory to write to; `None` prints.
         out: Option<PathBuf>,
     },
+}
+
+/// What a process does, for the rights that it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Leads clusters.
+    Engine,
+    /// Serves the tools.
+    Front,
+    /// Serves the tools that change nothing.
+    ReadOnly,
 }
 
 /// `canary-mcp serve`, checked.
@@ -34,24 +52,53 @@ pub struct Serve {
     pub listen: SocketAddr,
     /// The speed of the embedded clusters, 1 to 600; `None` without them.
     pub embedded: Option<u32>,
+    /// Where clusters come from.
+    pub sources: Sources,
+    /// Whether this process drives rollouts.
+    pub engine: bool,
+    /// Host headers to accept beside the loopback names.
+    pub allowed_host: Vec<String>,
+    /// How rollouts are driven.
+    pub driving: Driving,
+}
+
+/// `canary-mcp engine`, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alone {
+    /// Where to listen, anywhere: nothing is taken there that does anything.
+    pub listen: SocketAddr,
+    /// Where clusters come from.
+    pub sources: Sources,
+    /// How rollouts are driven.
+    pub driving: Driving,
+}
+
+/// Where clusters come from, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
     /// Kubeconfig files, each of which could be opened.
     pub kubeconfig: Vec<PathBuf>,
     /// We run inside a cluster, which is a source of its own.
     pub in_cluster: bool,
     /// Globs of the clusters to lead.
     pub lead: Vec<String>,
-    /// Whether this process drives rollouts.
-    pub engine: bool,
+}
+
+/// How rollouts are driven, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Driving {
     /// `istio`.
     pub mesh_provider: String,
     /// `http` or `https` URL without a trailing slash.
     pub metrics_server: String,
-    /// Host headers to accept beside the loopback names.
-    pub allowed_host: Vec<String>,
     /// Globs of the hosts that manifests may name.
     pub allow_hosts: Vec<String>,
     /// Namespace of the Leases.
     pub lease_namespace: String,
+    /// The cluster in which the replicas see each other; `None` takes the one around this pod, if any.
+    pub home: Option<String>,
+    /// Clusters to lead at most without a home.
+    pub lead_at_most: usize,
 }
 
 /// `canary-mcp cluster`, checked.
@@ -78,8 +125,10 @@ impl Config {
         let mut judge = Judge::default();
         let config = match command {
             Command::Serve(args) => judge.serve(*args, &env).map(Self::Serve),
+            Command::Engine(args) => judge.alone(*args, &env).map(Self::Engine),
             Command::Cluster(args) => judge.fleet(args).map(Self::Cluster),
             Command::Crds => Some(Self::Crds),
+            Command::Rights(args) => judge.part(args).map(Self::Rights),
             Command::Schemas(args) => judge.schemas(args),
         };
         match config {
@@ -106,51 +155,109 @@ impl Judge {
             listen,
             embedded,
             embedded_speed,
-            kubeconfig,
-            lead,
+            sources,
             engine,
-            mesh_provider,
-            metrics_server,
             allowed_host,
-            allow_hosts,
             insecure,
-            lease_namespace,
+            driving,
         } = args;
         let insecure = self.boolean("--insecure", &insecure);
         let listen = self.listen(&listen, insecure.unwrap_or(true), true);
         let embedded = self.boolean("--embedded", &embedded);
         let speed = self.speed("--embedded-speed", &embedded_speed);
-        let in_cluster = env(IN_CLUSTER).is_some_and(|host| !host.is_empty());
-        if embedded == Some(false) && kubeconfig.is_empty() && !in_cluster {
-            self.mistakes.push(
-                "there is no cluster to serve: give --embedded (three clusters in memory) or --kubeconfig PATH, or run in a pod of a cluster"
-                    .to_owned(),
-            );
-        }
-        let kubeconfig = self.files(kubeconfig);
-        let lead = self.globs("--lead", lead, "the name of a context, or prod-*");
+        let missing = (embedded == Some(false)).then_some(
+            "there is no cluster to serve: give --embedded (three clusters in memory) or --kubeconfig PATH, or run in a pod of a cluster",
+        );
+        let sources = self.sources(sources, env, missing);
         let engine = match engine.as_str() {
             "on" => Some(true),
             "off" => Some(false),
             other => self.wrong("--engine", format_args!("{other:?} is neither on nor off")),
         };
-        let mesh_provider = self.mesh_provider(mesh_provider);
-        let metrics_server = self.url("--metrics-server", &metrics_server);
         let allowed_host = self.hosts(allowed_host);
-        let allow_hosts = self.globs("--allow-hosts", allow_hosts, "*.example.com");
-        let lease_namespace = self.namespace("--lease-namespace", lease_namespace);
+        let driving = self.driving(driving);
         Some(Serve {
             listen: listen?,
             embedded: embedded?.then_some(speed?),
-            kubeconfig,
-            in_cluster,
-            lead,
+            sources,
             engine: engine?,
+            allowed_host,
+            driving: driving?,
+        })
+    }
+
+    fn alone(&mut self, args: AloneArgs, env: &impl Fn(&str) -> Option<String>) -> Option<Alone> {
+        let AloneArgs {
+            listen,
+            sources,
+            driving,
+        } = args;
+        let listen = self.listen(&listen, true, true);
+        let missing = "there is no cluster to drive rollouts on: give --kubeconfig PATH and --lead GLOB, or run in a pod of a cluster";
+        let sources = self.sources(sources, env, Some(missing));
+        let driving = self.driving(driving);
+        Some(Alone {
+            listen: listen?,
+            sources,
+            driving: driving?,
+        })
+    }
+
+    /// `missing` is the mistake of naming no source at all, where that is one.
+    fn sources(
+        &mut self,
+        args: SourceArgs,
+        env: &impl Fn(&str) -> Option<String>,
+        missing: Option<&str>,
+    ) -> Sources {
+        let SourceArgs { kubeconfig, lead } = args;
+        let in_cluster = env(IN_CLUSTER).is_some_and(|host| !host.is_empty());
+        if let Some(missing) = missing
+            && kubeconfig.is_empty()
+            && !in_cluster
+        {
+            self.mistakes.push(missing.to_owned());
+        }
+        Sources {
+            kubeconfig: self.files(kubeconfig),
+            in_cluster,
+            lead: self.globs("--lead", lead, "the name of a context, or prod-*"),
+        }
+    }
+
+    fn driving(&mut self, args: EngineArgs) -> Option<Driving> {
+        let EngineArgs {
+            mesh_provider,
+            metrics_server,
+            allow_hosts,
+            lease_namespace,
+            home,
+            lead_at_most,
+        } = args;
+        let mesh_provider = self.mesh_provider(mesh_provider);
+        let metrics_server = self.url("--metrics-server", &metrics_server);
+        let allow_hosts = self.globs("--allow-hosts", allow_hosts, "*.example.com");
+        let lease_namespace = self.namespace("--lease-namespace", lease_namespace);
+        let home = match home {
+            Some(home) if home.is_empty() => {
+                self.wrong("--home", "is empty; give the name of a cluster")
+            }
+            home => Some(home),
+        };
+        let lead_at_most = match lead_at_most.parse() {
+            Ok(most) if most >= 1 => Some(most),
+            Ok(_) | Err(_) => self.wrong(
+                "--lead-at-most",
+                format_args!("{lead_at_most:?} is not a whole number from 1"),
+            ),
+        };
+        Some(Driving {
             mesh_provider: mesh_provider?,
             metrics_server: metrics_server?,
-            allowed_host,
             allow_hosts,
             lease_namespace: lease_namespace?,
+            home: home?,
+            lead_at_most: lead_at_most?,
         })
     }
 
@@ -162,6 +269,19 @@ impl Judge {
             listen: listen?,
             speed: speed?,
         })
+    }
+
+    fn part(&mut self, args: RightsArgs) -> Option<Part> {
+        let RightsArgs { of } = args;
+        match of.as_str() {
+            "engine" => Some(Part::Engine),
+            "front" => Some(Part::Front),
+            "read-only" => Some(Part::ReadOnly),
+            other => self.wrong(
+                "rights",
+                format_args!("{other:?} is none of engine, front and read-only"),
+            ),
+        }
     }
 
     fn schemas(&mut self, args: SchemasArgs) -> Option<Config> {

@@ -180,6 +180,12 @@ impl Engine {
         Self { stop, task }
     }
 
+    /// Says whether the engine still runs, for as long as it is asked: it ends only when it is stopped, or by a mistake of ours.
+    pub fn alive(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let (task, stop) = (self.task.abort_handle(), self.stop.clone());
+        move || stop.is_cancelled() || !task.is_finished()
+    }
+
     /// Stops driving and gives the Leases back. Rollouts stay where they are; whoever leads next goes on.
     pub async fn stop(self) {
         self.stop.cancel();

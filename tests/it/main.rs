@@ -7,6 +7,7 @@ mod cluster;
 mod config;
 mod control_plane;
 mod crashes;
+mod deploy;
 mod dry_run;
 mod embedded_api;
 mod embedded_fleet;
