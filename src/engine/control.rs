@@ -140,6 +140,8 @@ impl Drop for Follow {
 /// Which rollouts a table shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// Only clusters whose labels this Kubernetes label selector matches.
+    pub selector: Option<String>,
     /// Only this cluster.
     pub cluster: Option<String>,
     /// Only this namespace.
@@ -210,12 +212,15 @@ impl Control {
     /// # Errors
     /// `Invalid` when the selector cannot be parsed.
     pub async fn clusters(&self, selector: Option<&str>) -> Result<Vec<ClusterRow>, ControlError> {
+        Ok(rows::rows(&self.shared, &self.selected(selector)?).await)
+    }
+
+    fn selected(&self, selector: Option<&str>) -> Result<Vec<Entry>, ControlError> {
         let registry = &self.shared.registry;
-        let entries = match selector {
-            Some(selector) => registry.select(selector).map_err(ControlError::Invalid)?,
-            None => registry.all().to_vec(),
-        };
-        Ok(rows::rows(&self.shared, &entries).await)
+        match selector {
+            Some(selector) => registry.select(selector).map_err(ControlError::Invalid),
+            None => Ok(registry.all().to_vec()),
+        }
     }
 
     /// One rollout in full, read now.
@@ -232,7 +237,7 @@ impl Control {
     /// A table of all rollouts that match.
     ///
     /// # Errors
-    /// `NotFound` when the filter names a cluster that there is not.
+    /// `NotFound` when the filter names a cluster that there is not, `Invalid` when its selector cannot be parsed.
     pub async fn table(&self, filter: &Filter) -> Result<Table, ControlError> {
         if let Some(name) = &filter.cluster {
             self.cluster(name)?;
@@ -243,7 +248,7 @@ impl Control {
                 .as_ref()
                 .is_none_or(|name| *name == entry.name)
         };
-        let entries = self.shared.registry.all();
+        let entries = self.selected(filter.selector.as_deref())?;
         let entries: Vec<&Entry> = entries.iter().filter(wanted).collect();
         Ok(table::table(&self.shared, &entries, filter).await)
     }

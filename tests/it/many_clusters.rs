@@ -49,7 +49,7 @@ fn answers(name: &str, hangs: Hangs) -> Entry {
     });
     Entry::of(ClusterSpec {
         name: name.to_owned(),
-        labels: BTreeMap::new(),
+        labels: labels(name),
         client: kube::Client::new(service, "default"),
         clock: Clock::real(),
         leads: false,
@@ -57,6 +57,16 @@ fn answers(name: &str, hangs: Hangs) -> Entry {
         embedded: false,
         overrides: Overrides::default(),
     })
+}
+
+/// The first hundred are in one region, the others in another.
+fn labels(name: &str) -> BTreeMap<String, String> {
+    let region = if name.starts_with("cluster-0") {
+        "kr"
+    } else {
+        "jp"
+    };
+    BTreeMap::from([("region".to_owned(), region.to_owned())])
 }
 
 fn answer(path: &str) -> (u16, Value) {
@@ -139,7 +149,7 @@ const HUNG: [&str; 20] = [
 fn whole(name: &str) -> ClusterRow {
     ClusterRow {
         name: name.to_owned(),
-        labels: BTreeMap::new(),
+        labels: labels(name),
         reachable: true,
         reason: Some(format!(
             "nobody leads; start `canary-mcp serve` with --lead {name}"
@@ -210,6 +220,35 @@ async fn a_table_of_many_clusters_comes_in_time_and_says_what_it_lacks() {
     }
     let expected = HUNG.map(|name| format!("{name}: no answer within 1.2s"));
     assert_eq!(table.unreachable, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_table_of_the_clusters_that_a_selector_matches() {
+    let control = control(two_hundred());
+    let filter = Filter {
+        selector: Some("region in (kr)".to_owned()),
+        name: Some("cart".to_owned()),
+        ..Filter::default()
+    };
+    let table = control.table(&filter).await.unwrap();
+    assert_eq!((table.count, table.rows.len(), table.running), (90, 90, 0));
+    assert!(
+        table
+            .rows
+            .iter()
+            .all(|r| r.cluster.starts_with("cluster-0"))
+    );
+    assert_eq!(table.unreachable.len(), 10);
+
+    let wrong = Filter {
+        selector: Some("region in".to_owned()),
+        ..Filter::default()
+    };
+    let refused = control.table(&wrong).await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "selector: \"region in\" in \"region in\" is no label key, write for example: env=production"
+    );
 }
 
 #[tokio::test(start_paused = true)]

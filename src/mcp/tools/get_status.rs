@@ -26,6 +26,8 @@ use crate::{
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::mcp) struct GetStatusArgs {
+    /// Only clusters whose labels match, as in `list_clusters`
+    selector: Option<String>,
     /// Only this cluster
     cluster: Option<String>,
     /// Only this namespace
@@ -72,6 +74,7 @@ impl McpServer {
         context: RequestContext<RoleServer>,
     ) -> Result<Json<Status>, ToolError> {
         let GetStatusArgs {
+            selector,
             cluster,
             namespace,
             name,
@@ -89,6 +92,7 @@ impl McpServer {
         }
         let patience = input::wait(wait_seconds)?.unwrap_or_default();
         let filter = Filter {
+            selector,
             cluster,
             namespace,
             name,
@@ -115,6 +119,7 @@ impl McpServer {
     /// The one rollout that matches (with the clusters that could not be asked), or the table of none or several.
     async fn sole(&self, filter: &Filter) -> Result<Result<(Key, Vec<String>), Table>, ToolError> {
         if let Filter {
+            selector: None,
             cluster: Some(cluster),
             namespace: Some(namespace),
             name: Some(name),
