@@ -171,4 +171,96 @@ mod tests {
         assert_eq!(none.summary, "no cluster matches.");
         assert_eq!(none.next, "call list_clusters without selector");
     }
+
+    /// As real as a row can be.
+    fn real(n: usize) -> ClusterRow {
+        let lost = n % 10 == 0;
+        let labels = [
+            ("env", "production"),
+            ("region", "ap-northeast-2"),
+            ("team", "platform"),
+        ];
+        let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let known = ClusterRow {
+            labels: BTreeMap::from(labels),
+            ..cluster(&format!("production-{n:03}"), !lost, None)
+        };
+        if lost {
+            return ClusterRow {
+                reason: Some(
+                    "cannot get its version in cluster production-010: the API server does not answer: the call failed: client error (Connect): deadline has elapsed"
+                        .to_owned(),
+                ),
+                ..known
+            };
+        }
+        ClusterRow {
+            led_by: Some(
+                "canary-mcp-engine-5d4f8b7c9-x2lkq_6f1d2a34-5b6c-4d7e-8f90-a1b2c3d4e5f6".to_owned(),
+            ),
+            version: Some("v1.33.1".to_owned()),
+            installed: Some(vec![
+                "Flagger resources (flagger.app v1beta1)".to_owned(),
+                "Istio (networking.istio.io v1, v1beta1, v1alpha3)".to_owned(),
+                "KEDA (keda.sh v1alpha1)".to_owned(),
+            ]),
+            prometheus: Some("answers".to_owned()),
+            canaries: Some(BTreeMap::from([
+                ("Initialized".to_owned(), 2),
+                ("Succeeded".to_owned(), 3),
+            ])),
+            ..known
+        }
+    }
+
+    #[test]
+    fn two_hundred_clusters_fit_into_one_answer() {
+        let list = listed((1..=200).map(real).collect(), false);
+        assert_eq!(list.clusters.len(), 200);
+        assert_eq!(
+            serde_json::to_value(&list.clusters[0]).unwrap(),
+            serde_json::json!({
+                "name": "production-001",
+                "labels": {"env": "production", "region": "ap-northeast-2", "team": "platform"},
+                "reachable": true,
+                "led_by": "canary-mcp-engine-5d4f8b7c9-x2lkq_6f1d2a34-5b6c-4d7e-8f90-a1b2c3d4e5f6",
+                "canaries": {"Initialized": 2, "Succeeded": 3},
+            })
+        );
+        assert_eq!(
+            list.summary,
+            "200 clusters; 20 unreachable: production-010, production-020, production-030, production-040, production-050, production-060, \
+             production-070, production-080, production-090, production-100, production-110, production-120, production-130, production-140, \
+             production-150, production-160, production-170, production-180, production-190, production-200; \
+             the rows are short, select fewer to see more of each."
+        );
+        // Assistants put what is longer than 50,000 characters, or 25,000 tokens, aside.
+        let size = serde_json::to_string(&list).unwrap().len();
+        assert!(size < 50_000, "{size}");
+    }
+
+    #[test]
+    fn of_more_the_ones_that_do_not_answer_are_shown_first() {
+        let list = listed((1..=500).map(real).collect(), false);
+        assert_eq!(list.clusters.len(), 200);
+        let lost = list
+            .clusters
+            .iter()
+            .take_while(|row| !row.reachable)
+            .count();
+        assert_eq!(lost, 50);
+        assert!(
+            list.summary
+                .starts_with("500 clusters; 50 unreachable: production-010, "),
+            "{}",
+            list.summary
+        );
+        assert!(
+            list.summary.ends_with("and 20 more; the rows are short, select fewer to see more of each; 200 are shown, first those that do not answer."),
+            "{}",
+            list.summary
+        );
+        let size = serde_json::to_string(&list).unwrap().len();
+        assert!(size < 50_000, "{size}");
+    }
 }
