@@ -110,6 +110,8 @@ pub(super) struct Rollout {
     pub(super) shown: Option<Target>,
     /// The pods and `ReplicaSets` of the last tick.
     fingerprint: u64,
+    /// When to look up what only our own writes have shown.
+    doubt_at: Option<Instant>,
     /// Since when this process leads.
     led_since: Moment,
 }
@@ -140,6 +142,7 @@ impl Rollout {
             refusals: Vec::new(),
             shown: None,
             fingerprint: 0,
+            doubt_at: None,
             led_since,
         }
     }
@@ -180,15 +183,21 @@ impl Rollout {
     }
 
     /// Sleeps until it is time, or an object of this Canary has changed.
-    async fn sleep(&self, wait: Wait) {
+    async fn sleep(&mut self, wait: Wait) {
         let timer = until(self.ctx.cluster().clock().clone(), wait);
         tokio::pin!(timer);
-        let near = &self.ctx.near;
         while !self.changed() {
+            let near = &self.ctx.near;
+            // When to look up what only our own writes have shown. A busy watch must not put it off.
+            let doubt_at = self.doubt_at.unwrap_or_else(|| Instant::now() + VERIFY);
+            self.doubt_at = near.in_doubt().then_some(doubt_at);
             tokio::select! {
                 () = &mut timer => return,
                 () = near.enrolled().changed() => {}
-                () = tokio::time::sleep(VERIFY), if near.in_doubt() => near.doubt(),
+                () = tokio::time::sleep_until(doubt_at), if self.doubt_at.is_some() => {
+                    self.doubt_at = None;
+                    near.doubt();
+                }
             }
         }
     }

@@ -247,9 +247,9 @@ impl Enrolled {
         &self.world
     }
 
-    /// These are the Canary's objects now. Returns once their watches have shown what there is: what cannot be watched is waited for,
-    /// since a change of it would not be noticed.
-    async fn names(&self, refs: &[Ref]) {
+    /// These are the Canary's objects now. Returns once their watches have shown what there is. What cannot be watched is waited for, since
+    /// a change of it would not be noticed; but not with a run in hand, which must be able to go back.
+    async fn names(&self, refs: &[Ref], in_hand: bool) {
         let old = std::mem::replace(&mut *lock(&self.refs), refs.to_vec());
         if old == refs {
             return;
@@ -267,8 +267,13 @@ impl Enrolled {
         }
         let own = (CONTROLLER_REVISION, self.key.0.clone());
         for (kind, namespace) in refs.iter().map(place).chain([own]) {
-            if let Some(watch) = self.world.watch_of(&kind, &namespace) {
-                settle(&watch).await;
+            match self.world.watch_of(&kind, &namespace) {
+                Some(watch) if in_hand => {
+                    // The watch says what it lacks.
+                    let _ = watch.settled().await;
+                }
+                Some(watch) => settle(&watch).await,
+                None => {}
             }
         }
     }

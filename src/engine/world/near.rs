@@ -16,11 +16,11 @@ use futures::future::join_all;
 use super::{CloseUp, Enrolled, lock};
 use crate::{
     api::{
-        objects::{CANARY, CONTROLLER_REVISION, Object, ObjectExt, Objects, Ref},
+        objects::{CANARY, CONTROLLER_REVISION, METRIC_TEMPLATE, Object, ObjectExt, Objects, Ref},
         status,
     },
     cluster::{
-        Error,
+        Error, ErrorKind,
         form::{Form, Mark},
         watch::Watch,
     },
@@ -109,7 +109,8 @@ impl Near {
         let mut refs = Refs::of(&canary).all();
         refs.sort_unstable();
         refs.dedup();
-        self.enrolled.names(&refs).await;
+        let in_hand = state.stage != Stage::Idle || state.weight > 0;
+        self.enrolled.names(&refs, in_hand).await;
         refs.extend(self.pins(&state));
         let first = !self.held().whole;
         // A first look reads everything, and many may begin at the same time.
@@ -133,6 +134,15 @@ impl Near {
         for ((of, shown), found) in wanted.into_iter().zip(read) {
             match found {
                 Ok(found) => held.read(of, found, &shown),
+                // A template that we may not read fails its check, and must not keep a run from being rolled back.
+                Err(error)
+                    if in_hand
+                        && of.kind == METRIC_TEMPLATE
+                        && error.kind() == ErrorKind::Forbidden =>
+                {
+                    tracing::warn!(error = error.report(), "a metric template cannot be read");
+                    held.read(of, None, &shown);
+                }
                 Err(error) => failed = Some(error),
             }
         }
