@@ -318,6 +318,15 @@ impl Control {
 
     /// The Canary with what is shown of it, its events and who leads.
     pub(super) async fn read(&self, cluster: &Cluster, key: &Key) -> Result<Objects, ControlError> {
+        let settings = self.shared.settings.on(cluster);
+        if !settings.covers(&key.namespace) {
+            return Err(ControlError::NotFound(format!(
+                "namespace: {:?} is not led and shown on cluster {}; --namespace allows {}",
+                key.namespace,
+                key.cluster,
+                settings.namespaces.join(", ")
+            )));
+        }
         let canary = objects::canary(cluster, &key.namespace, &key.name).await;
         match canary.map_err(|e| unreachable(&e))? {
             Some(canary) => self.around(cluster, canary).await,
@@ -353,7 +362,8 @@ impl Control {
     }
 
     async fn no_canary(&self, cluster: &Cluster, key: &Key) -> ControlError {
-        let there: Vec<String> = match cluster.list(&CANARY, None, None, None).await {
+        let settings = self.shared.settings.on(cluster);
+        let there: Vec<String> = match objects::canaries(cluster, &settings, None).await {
             Ok(canaries) => canaries
                 .iter()
                 .map(|c| format!("{}/{}", c.namespace(), c.name()))

@@ -7,12 +7,13 @@ use futures::future::{FutureExt, join_all};
 use super::{
     ask,
     control::{Inner, LEASE},
-    lead,
+    lead, objects,
     turns::Limit,
 };
 use crate::{
     api::{
-        objects::{CANARY, ObjectExt},
+        objects::{Object, ObjectExt},
+        status,
         view::{ANSWERS, ClusterRow},
     },
     cluster::{Cluster, Error, ErrorKind, registry::Entry},
@@ -49,14 +50,24 @@ async fn row(inner: &Inner, entry: &Entry, limit: Limit) -> ClusterRow {
             .ask(limit, ask(inner, cluster, limit).boxed())
             .await
         {
-            Some(found) => return found.row(entry),
+            Some(found) => return noted(found.row(entry), entry),
             None => limit.late(),
         },
     };
-    ClusterRow {
+    let row = ClusterRow {
         reason: Some(why),
         ..nothing_known(entry)
+    };
+    noted(row, entry)
+}
+
+/// The row of a usable cluster with what is odd about its entry.
+fn noted(mut row: ClusterRow, entry: &Entry) -> ClusterRow {
+    if let (Ok(_), Some(note)) = (&entry.cluster, &entry.note) {
+        let reason = row.reason.map(|reason| format!("; {reason}"));
+        row.reason = Some(format!("{note}{}", reason.unwrap_or_default()));
     }
+    row
 }
 
 /// What an entry alone says.
@@ -90,7 +101,7 @@ struct Found {
     led_by: Result<Option<String>, String>,
     definition: Definition,
     prometheus: Result<(), String>,
-    canaries: Result<BTreeMap<String, i64>, String>,
+    canaries: Result<Vec<Object>, String>,
 }
 
 async fn ask(inner: &Inner, cluster: &Cluster, limit: Limit) -> Found {
@@ -102,7 +113,7 @@ async fn ask(inner: &Inner, cluster: &Cluster, limit: Limit) -> Found {
         limit.ask(lease),
         limit.ask(cluster.get(&crd)),
         online(inner, cluster, limit),
-        limit.ask(count(cluster)),
+        limit.ask(canaries(inner, cluster)),
     );
     Found {
         version,
@@ -138,9 +149,10 @@ impl Found {
                 };
             }
         };
-        let reason = read_only(&entry.name, &led_by, definition);
+        let listed = canaries.as_deref().unwrap_or_default();
+        let reason = read_only(&entry.name, &led_by, definition).or_else(|| no_rights(listed));
         let (canaries, not_counted) = match canaries {
-            Ok(canaries) => (Some(canaries), None),
+            Ok(canaries) => (Some(by_phase(&canaries)), None),
             Err(why) => (None, Some(why)),
         };
         ClusterRow {
@@ -189,19 +201,29 @@ async fn online(inner: &Inner, cluster: &Cluster, limit: Limit) -> Result<(), St
     limit.ask(asked).await.flatten()
 }
 
-/// The Canaries by phase; none where the kind is not installed.
-async fn count(cluster: &Cluster) -> Result<BTreeMap<String, i64>, Error> {
-    let canaries = match cluster.list(&CANARY, None, None, None).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
-        listed => listed?,
-    };
+/// The Canaries; none where the kind is not installed.
+async fn canaries(inner: &Inner, cluster: &Cluster) -> Result<Vec<Object>, Error> {
+    let settings = inner.settings.on(cluster);
+    match objects::canaries(cluster, &settings, None).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
+fn by_phase(canaries: &[Object]) -> BTreeMap<String, i64> {
     let mut phases = BTreeMap::new();
     for canary in canaries {
         let phase = canary.str_at("/status/phase");
         let phase = phase.unwrap_or(Phase::Initializing.name()).to_owned();
         *phases.entry(phase).or_default() += 1;
     }
-    Ok(phases)
+    phases
+}
+
+/// Whoever leads has found rights missing and said so; nobody else knows that engine's rights.
+fn no_rights(canaries: &[Object]) -> Option<String> {
+    let missing = canaries.iter().find_map(|c| status::missing_rights(c));
+    missing.map(|missing| format!("no run begins, {missing}"))
 }
 
 /// `v1.22.3` -> `v1.22.3 (too old for canary-mcp: 1.23 or newer is supported)`.

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        objects::{CANARY, Object, ObjectExt, Objects},
+        objects::{Object, ObjectExt, Objects},
         status, view,
     },
     cluster::{Cluster, registry::Entry},
@@ -80,7 +80,8 @@ async fn list<'a>(
     limit: Limit,
 ) -> Result<Vec<Found<'a>>, String> {
     let cluster = entry.cluster.as_ref().map_err(Clone::clone)?;
-    let list = cluster.list(&CANARY, filter.namespace.as_deref(), None, None);
+    let settings = inner.settings.on(cluster);
+    let list = objects::canaries(cluster, &settings, filter.namespace.as_deref());
     let listed = inner.turns.ask(limit, limit.ask(list)).await;
     let canaries = listed.unwrap_or_else(|| Err(limit.late()))?;
     let wanted = |canary: &Object| filter.name.as_deref().is_none_or(|n| n == canary.name());

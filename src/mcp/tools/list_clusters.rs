@@ -190,7 +190,7 @@ mod tests {
 
     /// As real as a row can be.
     fn real(n: usize) -> ClusterRow {
-        let lost = n % 10 == 0;
+        let down = n.is_multiple_of(10);
         let labels = [
             ("env", "production"),
             ("region", "ap-northeast-2"),
@@ -199,9 +199,9 @@ mod tests {
         let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let known = ClusterRow {
             labels: BTreeMap::from(labels),
-            ..cluster(&format!("production-{n:03}"), !lost, None)
+            ..cluster(&format!("production-{n:03}"), !down, None)
         };
-        if lost {
+        if down {
             return ClusterRow {
                 reason: Some(
                     "cannot get its version in cluster production-010: the API server does not answer: the call failed: client error (Connect): deadline has elapsed"
@@ -259,12 +259,12 @@ mod tests {
     fn of_more_the_ones_that_do_not_answer_are_shown_first() {
         let list = listed((1..=500).map(real).collect(), false);
         assert_eq!(list.clusters.len(), 212);
-        let lost = list
+        let down = list
             .clusters
             .iter()
             .take_while(|row| !row.reachable)
             .count();
-        assert_eq!(lost, 50);
+        assert_eq!(down, 50);
         assert!(
             list.summary
                 .starts_with("500 clusters; 50 unreachable: production-010, "),
