@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     api::{
-        objects::ObjectExt,
+        objects::{Object, ObjectExt},
         status,
         view::{ANSWERS, ClusterRow},
     },
@@ -50,7 +50,7 @@ async fn row(inner: &Inner, entry: &Entry, limit: Limit) -> ClusterRow {
             .ask(limit, ask(inner, cluster, limit).boxed())
             .await
         {
-            Some(found) => return noted(entry, found.row(entry)),
+            Some(found) => return noted(found.row(entry), entry),
             None => limit.late(),
         },
     };
@@ -58,13 +58,13 @@ async fn row(inner: &Inner, entry: &Entry, limit: Limit) -> ClusterRow {
         reason: Some(why),
         ..nothing_known(entry)
     };
-    noted(entry, row)
+    noted(row, entry)
 }
 
-/// A row with what its source says of a cluster that can be used.
-fn noted(entry: &Entry, mut row: ClusterRow) -> ClusterRow {
-    if let Some(note) = &entry.note {
-        let reason = row.reason.take().map(|reason| format!("; {reason}"));
+/// The row of a usable cluster with what is odd about its entry.
+fn noted(mut row: ClusterRow, entry: &Entry) -> ClusterRow {
+    if let (Ok(_), Some(note)) = (&entry.cluster, &entry.note) {
+        let reason = row.reason.map(|reason| format!("; {reason}"));
         row.reason = Some(format!("{note}{}", reason.unwrap_or_default()));
     }
     row
@@ -101,15 +101,7 @@ struct Found {
     led_by: Result<Option<String>, String>,
     definition: Definition,
     prometheus: Result<(), String>,
-    canaries: Result<Counted, String>,
-}
-
-/// The Canaries of a cluster.
-#[derive(Default)]
-struct Counted {
-    phases: BTreeMap<String, i64>,
-    /// What the engine that leads may not do, as it has said on a Canary.
-    missing: Option<String>,
+    canaries: Result<Vec<Object>, String>,
 }
 
 async fn ask(inner: &Inner, cluster: &Cluster, limit: Limit) -> Found {
@@ -121,7 +113,7 @@ async fn ask(inner: &Inner, cluster: &Cluster, limit: Limit) -> Found {
         limit.ask(lease),
         limit.ask(cluster.get(&crd)),
         online(inner, cluster, limit),
-        limit.ask(count(inner, cluster)),
+        limit.ask(canaries(inner, cluster)),
     );
     Found {
         version,
@@ -157,13 +149,12 @@ impl Found {
                 };
             }
         };
-        let (canaries, missing, not_counted) = match canaries {
-            Ok(Counted { phases, missing }) => (Some(phases), missing, None),
-            Err(why) => (None, None, Some(why)),
+        let listed = canaries.as_deref().unwrap_or_default();
+        let reason = read_only(&entry.name, &led_by, definition).or_else(|| no_rights(listed));
+        let (canaries, not_counted) = match canaries {
+            Ok(canaries) => (Some(by_phase(&canaries)), None),
+            Err(why) => (None, Some(why)),
         };
-        // Whoever leads has found them missing and said so; nobody else knows that engine's rights.
-        let reason = read_only(&entry.name, &led_by, definition)
-            .or_else(|| Some(format!("no run begins, {}", missing?)));
         ClusterRow {
             reachable: true,
             reason,
@@ -210,24 +201,29 @@ async fn online(inner: &Inner, cluster: &Cluster, limit: Limit) -> Result<(), St
     limit.ask(asked).await.flatten()
 }
 
-/// The Canaries that are led and shown; none where the kind is not installed.
-async fn count(inner: &Inner, cluster: &Cluster) -> Result<Counted, Error> {
+/// The Canaries; none where the kind is not installed.
+async fn canaries(inner: &Inner, cluster: &Cluster) -> Result<Vec<Object>, Error> {
     let settings = inner.settings.on(cluster);
-    let canaries = match objects::canaries(cluster, &settings, None).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Counted::default()),
-        listed => listed?,
-    };
-    let missing = canaries
-        .iter()
-        .find_map(|c| status::missing_rights(c))
-        .map(str::to_owned);
+    match objects::canaries(cluster, &settings, None).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
+fn by_phase(canaries: &[Object]) -> BTreeMap<String, i64> {
     let mut phases = BTreeMap::new();
     for canary in canaries {
         let phase = canary.str_at("/status/phase");
         let phase = phase.unwrap_or(Phase::Initializing.name()).to_owned();
         *phases.entry(phase).or_default() += 1;
     }
-    Ok(Counted { phases, missing })
+    phases
+}
+
+/// Whoever leads has found rights missing and said so; nobody else knows that engine's rights.
+fn no_rights(canaries: &[Object]) -> Option<String> {
+    let missing = canaries.iter().find_map(|c| status::missing_rights(c));
+    missing.map(|missing| format!("no run begins, {missing}"))
 }
 
 /// `v1.22.3` -> `v1.22.3 (too old for canary-mcp: 1.23 or newer is supported)`.
