@@ -26,6 +26,7 @@ mod protocol;
 mod quiet;
 mod rollouts;
 mod schemas;
+mod sources;
 mod support;
 mod takeovers;
 mod tools;
