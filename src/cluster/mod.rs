@@ -9,6 +9,7 @@ use http::header;
 use kube::Client;
 use serde_json::Value;
 
+pub mod access;
 mod cache;
 pub mod clock;
 pub mod embedded;

@@ -6,11 +6,14 @@ pub mod control;
 mod lead;
 mod objects;
 mod preview;
+mod rights;
 mod rollout;
 mod rows;
 mod start;
 mod status;
+mod table;
 mod tell;
+mod turns;
 mod verify;
 mod wish;
 mod world;
@@ -110,6 +113,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Calls to what is outside of the clusters.
     pub(crate) direct: Transport,
+    /// What we may do in the cluster.
+    rights: Arc<rights::Known>,
 }
 
 /// The tasks that drive rollouts, one for each cluster that may be led, for as long as the registry has it.
@@ -163,6 +168,7 @@ async fn lead_all(registry: Registry, shared: Shared, stop: CancellationToken) {
             led.entry(name).or_insert_with(|| {
                 let own = Shared {
                     settings: shared.settings.on(&cluster),
+                    rights: Arc::default(),
                     ..shared.clone()
                 };
                 let stop = stop.child_token();
@@ -201,6 +207,7 @@ impl Engine {
             settings,
             metrics,
             direct,
+            rights: Arc::default(),
         };
         let stop = CancellationToken::new();
         let task = tokio::spawn(lead_all(registry.clone(), shared, stop.clone()));

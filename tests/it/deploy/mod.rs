@@ -3,8 +3,13 @@
 
 mod chart;
 mod generated;
+mod image;
+mod install;
 mod mcp_server_chart;
+#[cfg(feature = "embedded-metrics")]
+mod monitoring;
 mod rights;
+mod rollout;
 mod schemas;
 
 use std::{
