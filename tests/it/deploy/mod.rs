@@ -3,6 +3,7 @@
 
 mod chart;
 mod generated;
+mod gitops;
 mod mcp_server_chart;
 #[cfg(feature = "embedded-metrics")]
 mod monitoring;
