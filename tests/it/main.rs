@@ -24,6 +24,7 @@ mod processes;
 mod prometheus;
 mod protocol;
 mod quiet;
+mod rights;
 mod rollouts;
 mod schemas;
 mod support;
