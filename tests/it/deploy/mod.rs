@@ -6,6 +6,8 @@ mod generated;
 mod image;
 mod install;
 mod mcp_server_chart;
+#[cfg(feature = "embedded-metrics")]
+mod monitoring;
 mod rights;
 mod rollout;
 mod schemas;
