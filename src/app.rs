@@ -17,9 +17,11 @@ use crate::{
             fleet::{Fleet, FleetOptions, Member},
             listener,
         },
-        registry::{Registry, Sources},
+        registry::Registry,
+        sources::{self, Sources},
     },
     config::{self, Config, Part},
+    decide::plan::Labels,
     engine::{Engine, Settings, control::Control},
     http,
     mcp::{McpServer, clients, schemas},
@@ -48,7 +50,7 @@ enum Fatal {
     #[error("cannot write {0}: {1}")]
     Write(PathBuf, io::Error),
     #[error("{0}")]
-    Registry(#[from] crate::cluster::registry::RegistryError),
+    Sources(#[from] sources::SourcesError),
     #[error("the embedded clusters cannot start: {0}")]
     Fleet(String),
     #[error("{0}")]
@@ -139,7 +141,7 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         settings,
         metrics,
         direct,
-    } = parts(sources, driving, embedded).await?;
+    } = parts(sources, driving, embedded, &stop).await?;
     let reach = reach(&registry, fleet.as_ref(), engine);
     let driving =
         engine.then(|| Engine::start(&registry, settings.clone(), metrics.clone(), direct.clone()));
@@ -179,12 +181,13 @@ async fn engine(config: config::Alone) -> Result<(), Fatal> {
         driving,
     } = config;
     let listener = bind(listen).await?;
+    let stop = CancellationToken::new();
     let Parts {
         registry,
         settings,
         metrics,
         direct,
-    } = parts(sources, driving, Vec::new()).await?;
+    } = parts(sources, driving, Vec::new(), &stop).await?;
     let reach = reach(&registry, None, true);
     let driving = Engine::start(&registry, settings, metrics.clone(), direct);
     let draining = CancellationToken::new();
@@ -201,6 +204,7 @@ async fn engine(config: config::Alone) -> Result<(), Fatal> {
     draining.cancel();
     // The Leases go first: a probe that still runs holds nobody up.
     driving.stop().await;
+    stop.cancel();
     match serving.await {
         Ok(result) => result.map_err(Fatal::Serve),
         Err(error) => Err(Fatal::Serve(io::Error::other(error))),
@@ -219,36 +223,52 @@ async fn parts(
     sources: config::Sources,
     driving: config::Driving,
     embedded: Vec<ClusterSpec>,
+    stop: &CancellationToken,
 ) -> Result<Parts, Fatal> {
     let config::Sources {
         kubeconfig,
+        context,
         in_cluster,
+        argocd,
         lead,
+        cluster_labels,
+        clusters_file,
     } = sources;
     let config::Driving {
         mesh_provider,
         metrics_server,
+        selector_labels,
+        include_label_prefix,
+        namespaces,
         allow_hosts,
         lease_namespace,
         home: _,
         lead_at_most: _,
     } = driving;
-    let registry = Registry::load(Sources {
+    let sources = Sources {
         kubeconfigs: kubeconfig,
+        contexts: context,
         lead,
         in_cluster,
+        argocd,
         embedded,
-    })
-    .await?;
+        labels: cluster_labels,
+        clusters_file,
+    };
+    let registry = sources::start(sources, stop).await?;
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), &mesh_provider);
     let settings = Settings {
         identity: identity(),
         lease_namespace,
         metrics_server,
         allow_hosts,
+        namespaces,
         parse: parse::Settings {
             mesh_provider,
-            ..parse::Settings::default()
+            labels: Labels {
+                selectors: selector_labels,
+                prefixes: include_label_prefix,
+            },
         },
     };
     let direct = Transport::Direct(client::client(false).map_err(Fatal::Client)?);

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     ask,
     control::{Inner, LEASE},
-    lead,
+    lead, objects,
 };
 use crate::{
     api::{
@@ -52,6 +52,10 @@ pub(super) async fn row(inner: &Inner, entry: &Entry) -> ClusterRow {
             if filled.is_err() && !row.reachable {
                 row.reason = Some(format!("no answer within {PATIENCE:?}"));
             }
+            if let Some(note) = &entry.note {
+                let reason = row.reason.take().map(|reason| format!("; {reason}"));
+                row.reason = Some(format!("{note}{}", reason.unwrap_or_default()));
+            }
         }
     }
     row
@@ -94,7 +98,7 @@ async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
         Err(_) => None,
     };
     if installed.iter().any(|(group, _)| group == CANARY.group) {
-        count(cluster, row).await;
+        count(inner, cluster, row).await;
     }
     if row.reason.is_none() && row.led_by.is_none() {
         row.reason = Some(format!(
@@ -113,8 +117,9 @@ async fn online(inner: &Inner, cluster: &Cluster) -> Result<(), String> {
         .unwrap_or_else(|_| Err(format!("no answer within {PROMETHEUS_PATIENCE:?}")))
 }
 
-async fn count(cluster: &Cluster, row: &mut ClusterRow) {
-    let canaries = match cluster.list(&CANARY, None, None, None).await {
+async fn count(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
+    let settings = inner.settings.on(cluster);
+    let canaries = match objects::canaries(cluster, &settings, None).await {
         Ok(canaries) => canaries,
         Err(error) => {
             row.reason.get_or_insert_with(|| error.report());

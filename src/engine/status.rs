@@ -96,7 +96,12 @@ impl Rollout {
         };
         let metrics = &self.ctx.shared.metrics;
         metrics.status(&target, state.phase);
+        metrics.progress(&target, state.phase, state.failed_checks);
         metrics.canary_weight(&target, state.weight);
+        let evidence = &state.evidence;
+        let observed = evidence.share.filter(|_| state.phase.running());
+        let apart = evidence.apart.as_ref().filter(|_| state.phase.running());
+        metrics.observed(&target, observed, apart.map_or(0, |a| a.intervals));
         for check in &state.evidence.checks {
             if let Some(value) = check.value {
                 metrics.analysis(&target, &check.name, value);

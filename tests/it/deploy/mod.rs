@@ -4,6 +4,8 @@
 mod chart;
 mod generated;
 mod mcp_server_chart;
+#[cfg(feature = "embedded-metrics")]
+mod monitoring;
 mod rights;
 mod schemas;
 
