@@ -6,7 +6,7 @@ use futures::future::{FutureExt, join_all};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, objects, rows};
+use super::{Leading, Settings, objects, rows};
 use crate::{
     api::{
         objects::{CANARY, EVENT, Object, ObjectExt, Objects},
@@ -184,6 +184,8 @@ pub(super) struct Inner {
     pub(super) registry: Registry,
     pub(super) settings: Settings,
     pub(super) direct: Transport,
+    /// What the engine of this process makes of the clusters, where there is one.
+    pub(super) leading: Leading,
 }
 
 impl Control {
@@ -195,6 +197,26 @@ impl Control {
                 registry,
                 settings,
                 direct,
+                leading: Leading::default(),
+            }),
+        }
+    }
+
+    /// The same beside an engine in this process, whose obstacles its answers name.
+    #[must_use]
+    pub fn with(self, leading: Leading) -> Self {
+        let Inner {
+            registry,
+            settings,
+            direct,
+            leading: _,
+        } = &*self.shared;
+        Self {
+            shared: Arc::new(Inner {
+                registry: registry.clone(),
+                settings: settings.clone(),
+                direct: direct.clone(),
+                leading,
             }),
         }
     }

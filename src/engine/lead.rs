@@ -22,41 +22,63 @@ use crate::{
 
 /// Wait before a cluster is looked at again whose CRDs are missing or do not keep our fields, or that did not answer.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The longest such wait: a cluster that is down, or whose CRDs nobody installs, costs next to nothing.
+const LONGEST_LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// The CRD that must keep our status fields.
 const CRD: &str = "canaries.flagger.app";
 /// Why nobody can lead a cluster with Flagger's own CRD, and what helps.
 pub(super) const PRUNES: &str =
     "the installed Canary CRD drops our status fields; run: canary-mcp crds | kubectl apply -f -";
 
-/// Leads the cluster until stopped: takes the Lease, drives while it is held, gives it back.
+/// Leads the cluster until stopped: takes the Lease in its turn, drives while it is held, gives it back.
 pub(super) async fn lead(shared: Arc<Shared>, cluster: Cluster, stop: CancellationToken) {
     let name = cluster.name().to_owned();
-    if !until(&stop, usable(&cluster)).await {
+    shared.metrics.leading(&name, Some(false));
+    if !until(&stop, usable(&shared, &cluster)).await {
         return;
     }
-    let keeper = LeaseKeeper::start(
+    let keeper = LeaseKeeper::sharing(
         &cluster,
-        &shared.settings.identity,
         &shared.settings.lease_namespace,
+        shared.sharing.clone(),
     );
     let mut standing = keeper.watch();
     loop {
         let now = standing.borrow_and_update().clone();
+        let obstacle = match &now {
+            Standing::Refused(why) => Some(why.as_str()),
+            Standing::Held(_) | Standing::Follower { .. } => None,
+        };
+        if shared.leading.tell(&name, obstacle)
+            && let Some(why) = obstacle
+        {
+            tracing::warn!(cluster = name, "read-only: {why}");
+        }
         match now {
             Standing::Held(held) => {
-                let term = drive(&shared, &cluster, &held);
+                shared.metrics.handover(&name, held.taken().word());
+                shared.metrics.leading(&name, Some(true));
+                let stopped = async {
+                    stop.cancelled().await;
+                    // Driving ends when the keeper has let the writes in hand end.
+                    keeper.give_up();
+                    std::future::pending::<()>().await;
+                };
                 tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = lost(&mut standing, held.epoch()) => tracing::warn!(cluster = name, "no longer leading"),
-                    () = term => {}
+                    () = stopped => {}
+                    () = lost(&mut standing, held.epoch()) => tracing::info!(cluster = name, "no longer leading"),
+                    () = drive_on(&shared, &cluster, &held) => {}
+                }
+                shared.metrics.leading(&name, Some(false));
+                if stop.is_cancelled() {
+                    break;
                 }
                 continue;
             }
-            Standing::Follower { holder: None } => {}
             Standing::Follower {
                 holder: Some(holder),
             } => tracing::info!(cluster = name, holder, "not leading"),
-            Standing::Refused(why) => tracing::warn!(cluster = name, "read-only: {why}"),
+            Standing::Follower { holder: None } | Standing::Refused(_) => {}
         }
         tokio::select! {
             () = stop.cancelled() => break,
@@ -64,6 +86,13 @@ pub(super) async fn lead(shared: Arc<Shared>, cluster: Cluster, stop: Cancellati
         }
     }
     keeper.release().await;
+}
+
+/// Drives until dropped.
+async fn drive_on(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
+    loop {
+        drive(shared, cluster, held).await;
+    }
 }
 
 /// Runs a future unless stopped before; whether it ended by itself.
@@ -82,22 +111,25 @@ async fn lost(standing: &mut tokio::sync::watch::Receiver<Standing>, epoch: &str
 }
 
 /// Waits until the cluster answers and its Canary CRD keeps our fields; without that nothing is written there.
-async fn usable(cluster: &Cluster) {
-    let mut said = None;
+async fn usable(shared: &Shared, cluster: &Cluster) {
+    let mut pause = LOOK_AGAIN;
     loop {
         let why = match cluster.get(&definition()).await {
-            Ok(Some(crd)) if keeps_our_fields(&crd) => return,
+            Ok(Some(crd)) if keeps_our_fields(&crd) => {
+                shared.leading.tell(cluster.name(), None);
+                return;
+            }
             Ok(Some(_)) => PRUNES.to_owned(),
             Ok(None) => {
                 format!("{CRD} is not installed; run: canary-mcp crds | kubectl apply -f -")
             }
             Err(error) => error.report(),
         };
-        if said.as_ref() != Some(&why) {
+        if shared.leading.tell(cluster.name(), Some(&why)) {
             tracing::warn!(cluster = cluster.name(), "read-only: {why}");
-            said = Some(why);
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_LOOK_AGAIN);
     }
 }
 

@@ -260,7 +260,11 @@ impl Rollout {
                 return Ok(Some(self.freeze(&objects, &broken)));
             }
             let wait = act.wait;
-            let recorded = self.carry_out(&plan, &state, &objects, act).await?;
+            let recorded = {
+                // Whoever takes the Lease over finds the effects and their record, or neither.
+                let _writing = self.ctx.held.writing().await;
+                self.carry_out(&plan, &state, &objects, act).await?
+            };
             match wait {
                 _ if !recorded => {}
                 Wait::Again => {}

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     ask,
     control::{Inner, LEASE},
-    lead,
+    lead, leading,
 };
 use crate::{
     api::{
@@ -77,11 +77,9 @@ async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
     }
     let installed = installed.unwrap_or_default();
     row.installed = named(&installed);
-    row.led_by = lease
-        .ok()
-        .flatten()
-        .filter(|l| l.fresh)
-        .and_then(|l| l.holder);
+    if let Ok(Some(lease)) = &lease {
+        row.led_by = lease.holder.clone().filter(|_| lease.fresh);
+    }
     row.prometheus = Some(match prometheus {
         Ok(()) => "answers".to_owned(),
         Err(why) => format!("does not answer from here: {why}"),
@@ -96,10 +94,13 @@ async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
         count(cluster, row).await;
     }
     if row.reason.is_none() && row.led_by.is_none() {
-        row.reason = Some(format!(
-            "nobody leads; start `canary-mcp serve` with --lead {}",
-            row.name
-        ));
+        row.reason = Some(match lease {
+            Ok(lease) => {
+                let help = leading::help(inner, cluster, lease.as_ref()).await;
+                format!("nobody leads; {help}")
+            }
+            Err(error) => format!("who leads cannot be seen: {}", error.report()),
+        });
     }
 }
 

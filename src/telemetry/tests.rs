@@ -42,6 +42,12 @@ fn the_exposition_has_flaggers_names_and_labels() {
         },
     );
     metrics.run_age(&target(), Some(61));
+    metrics.members(3);
+    metrics.leading("prod-kr", Some(true));
+    metrics.leading("prod-jp", Some(false));
+    metrics.leading("staging", Some(true));
+    metrics.leading("staging", None);
+    metrics.handover("prod-kr", "asked");
     let text = metrics.encode().unwrap();
     let (comments, mut samples): (Vec<_>, Vec<_>) = text
         .lines()
@@ -52,6 +58,9 @@ fn the_exposition_has_flaggers_names_and_labels() {
         comments,
         [
             "# TYPE flagger_info gauge",
+            "# TYPE canary_mcp_leading gauge",
+            "# TYPE canary_mcp_members gauge",
+            "# TYPE canary_mcp_handovers counter",
             "# TYPE flagger_canary_total gauge",
             "# TYPE flagger_canary_status gauge",
             "# TYPE flagger_canary_weight gauge",
@@ -65,6 +74,10 @@ fn the_exposition_has_flaggers_names_and_labels() {
     assert_eq!(
         samples,
         [
+            r#"canary_mcp_handovers_total{cluster="prod-kr",lease="asked"} 1"#,
+            r#"canary_mcp_leading{cluster="prod-jp"} 0"#,
+            r#"canary_mcp_leading{cluster="prod-kr"} 1"#,
+            "canary_mcp_members 3",
             r#"canary_mcp_run_age_seconds{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 61"#,
             r#"flagger_canary_failures_total{name="mcp-server",namespace="ai-platform",deployment_strategy="canary",analysis_status="skipped",cluster="prod-kr"} 1"#,
             r#"flagger_canary_metric_analysis{name="mcp-server",namespace="ai-platform",metric="request-success-rate",cluster="prod-kr"} 99.9"#,
