@@ -98,21 +98,16 @@ impl Site {
     }
 
     /// Holder and transitions of each cluster's Lease, as they are stored.
-    fn leases(&self) -> BTreeMap<&str, (String, i64)> {
-        let lease = |(name, server): (&'static str, &ApiServer)| {
+    fn leases(&self) -> BTreeMap<String, (String, i64)> {
+        let lease = |server: &ApiServer| {
             let lease = server.store().get(&LEASE, LEASES, "canary-mcp");
             let lease = lease.unwrap_or_default();
             let holder = lease.str_at("/spec/holderIdentity").unwrap_or_default();
-            (
-                name,
-                (
-                    holder.to_owned(),
-                    lease.int_at("/spec/leaseTransitions").unwrap_or(0),
-                ),
-            )
+            let transitions = lease.int_at("/spec/leaseTransitions").unwrap_or(0);
+            (holder.to_owned(), transitions)
         };
         let all = self.clusters.iter();
-        all.map(|(name, server)| lease((Box::leak(name.clone().into_boxed_str()), server)))
+        all.map(|(name, server)| (name.clone(), lease(server)))
             .collect()
     }
 
@@ -138,7 +133,7 @@ impl Site {
                 "not within half an hour: {:?}",
                 self.shares()
             );
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         began.elapsed()
     }
