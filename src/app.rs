@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    api::{crd, names, parse},
+    api::{crd, names, parse, rights},
     cli::Cli,
     cluster::{
         ClusterSpec, Overrides,
@@ -17,9 +17,11 @@ use crate::{
             fleet::{Fleet, FleetOptions, Member},
             listener,
         },
-        registry::{Registry, Sources},
+        registry::Registry,
+        sources::{self, Sources},
     },
-    config::{self, Config},
+    config::{self, Config, Part},
+    decide::plan::Labels,
     engine::{Engine, Settings, control::Control},
     http,
     mcp::{McpServer, clients, schemas},
@@ -48,7 +50,7 @@ enum Fatal {
     #[error("cannot write {0}: {1}")]
     Write(PathBuf, io::Error),
     #[error("{0}")]
-    Registry(#[from] crate::cluster::registry::RegistryError),
+    Sources(#[from] sources::SourcesError),
     #[error("the embedded clusters cannot start: {0}")]
     Fleet(String),
     #[error("{0}")]
@@ -99,6 +101,15 @@ async fn carry_out(config: Config) -> Result<(), Fatal> {
             say(&crd::yaml());
             Ok(())
         }
+        Config::Rights(part) => {
+            let (name, rules) = match part {
+                Part::Engine => ("canary-mcp-engine", rights::engine()),
+                Part::Front => ("canary-mcp-front", rights::front()),
+                Part::ReadOnly => ("canary-mcp-read-only", rights::read_only()),
+            };
+            say(&rights::cluster_role(name, &rules));
+            Ok(())
+        }
         Config::Schemas { out: None } => {
             say(&format!("{}\n", schemas::print()));
             Ok(())
@@ -130,7 +141,7 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         settings,
         metrics,
         direct,
-    } = parts(sources, driving, embedded).await?;
+    } = parts(sources, driving, embedded, &stop).await?;
     let reach = reach(&registry, fleet.as_ref(), engine);
     let driving =
         engine.then(|| Engine::start(&registry, settings.clone(), metrics.clone(), direct.clone()));
@@ -178,12 +189,13 @@ async fn engine(config: config::Alone) -> Result<(), Fatal> {
         driving,
     } = config;
     let listener = bind(listen).await?;
+    let stop = CancellationToken::new();
     let Parts {
         registry,
         settings,
         metrics,
         direct,
-    } = parts(sources, driving, Vec::new()).await?;
+    } = parts(sources, driving, Vec::new(), &stop).await?;
     let reach = reach(&registry, None, true);
     let driving = Engine::start(&registry, settings, metrics.clone(), direct);
     let draining = CancellationToken::new();
@@ -200,6 +212,7 @@ async fn engine(config: config::Alone) -> Result<(), Fatal> {
         asked_to_stop().await;
         draining.cancel();
         driving.stop().await;
+        stop.cancel();
         // Until here it says that it is not ready.
         served.cancel();
     };
@@ -219,27 +232,39 @@ async fn parts(
     sources: config::Sources,
     driving: config::Driving,
     embedded: Vec<ClusterSpec>,
+    stop: &CancellationToken,
 ) -> Result<Parts, Fatal> {
     let config::Sources {
         kubeconfig,
+        context,
         in_cluster,
+        argocd,
         lead,
+        cluster_labels,
+        clusters_file,
     } = sources;
     let config::Driving {
         mesh_provider,
         metrics_server,
+        selector_labels,
+        include_label_prefix,
+        namespaces,
         allow_hosts,
         lease_namespace,
         home,
         lead_at_most,
     } = driving;
-    let registry = Registry::load(Sources {
+    let sources = Sources {
         kubeconfigs: kubeconfig,
+        contexts: context,
         lead,
         in_cluster,
+        argocd,
         embedded,
-    })
-    .await?;
+        labels: cluster_labels,
+        clusters_file,
+    };
+    let registry = sources::start(sources, stop).await?;
     let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), &mesh_provider);
     let settings = Settings {
         identity: identity(),
@@ -248,7 +273,14 @@ async fn parts(
         lead_at_most,
         metrics_server,
         allow_hosts,
-        parse: parse::Settings { mesh_provider },
+        namespaces,
+        parse: parse::Settings {
+            mesh_provider,
+            labels: Labels {
+                selectors: selector_labels,
+                prefixes: include_label_prefix,
+            },
+        },
     };
     let direct = Transport::Direct(client::client(false).map_err(Fatal::Client)?);
     Ok(Parts {

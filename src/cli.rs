@@ -28,6 +28,8 @@ pub enum Command {
     Cluster(ClusterArgs),
     /// Print the custom resource definitions as YAML, for kubectl apply -f -
     Crds,
+    /// Print the role (RBAC, YAML) that a process needs on every cluster, each rule with what it is for
+    Rights(RightsArgs),
     /// Print the schemas of the MCP tools as JSON, or write one file for each
     Schemas(SchemasArgs),
 }
@@ -119,7 +121,8 @@ pub struct AloneArgs {
 /// Where clusters come from, for every process that joins clusters.
 #[derive(Debug, Clone, Args)]
 pub struct SourceArgs {
-    /// Kubeconfig file whose contexts become clusters; repeatable. $KUBECONFIG is never read
+    /// Kubeconfig file whose contexts become clusters; repeatable, and a list with colons. Several are merged as kubectl does, the first
+    /// that names a thing counts. Followed as they change. $KUBECONFIG is never read
     #[arg(
         long,
         value_name = "PATH",
@@ -127,7 +130,41 @@ pub struct SourceArgs {
         value_delimiter = ','
     )]
     pub kubeconfig: Vec<String>,
-    /// Clusters (names of contexts) whose rollouts the engine drives, a glob; repeatable. Without it only the embedded ones and the one around this pod
+    /// Contexts of the kubeconfig that become clusters, a glob; repeatable. Without it all of them
+    #[arg(
+        long,
+        value_name = "GLOB",
+        env = "CANARY_MCP_CONTEXT",
+        value_delimiter = ','
+    )]
+    pub context: Vec<String>,
+    /// Name of the cluster around this pod
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "CANARY_MCP_IN_CLUSTER_NAME",
+        default_value = "in-cluster"
+    )]
+    pub in_cluster_name: String,
+    /// Namespace of Argo CD, whose cluster Secrets become clusters as they come, change and go. Needs get, list and watch of its secrets
+    #[arg(long, value_name = "NAMESPACE", env = "CANARY_MCP_ARGOCD_NAMESPACE")]
+    pub argocd_namespace: Option<String>,
+    /// Context of the cluster that Argo CD runs in; without it the one around this pod
+    #[arg(long, value_name = "CONTEXT", env = "CANARY_MCP_ARGOCD_CONTEXT")]
+    pub argocd_context: Option<String>,
+    /// Labels of a cluster (a name or a glob), as in prod-kr=env=production,region=kr; repeatable, in the environment with semicolons
+    #[arg(
+        long,
+        value_name = "CLUSTER=LABELS",
+        env = "CANARY_MCP_CLUSTER_LABELS",
+        value_delimiter = ';'
+    )]
+    pub cluster_labels: Vec<String>,
+    /// YAML file with labels and settings by cluster (a name or a glob): {prod-*: {labels: {env: production}, meshProvider, metricsServer,
+    /// selectorLabels, includeLabelPrefix, namespaces}}. Followed as it changes
+    #[arg(long, value_name = "PATH", env = "CANARY_MCP_CLUSTERS_FILE")]
+    pub clusters_file: Option<String>,
+    /// Clusters (names of contexts and of Argo CD's clusters) whose rollouts the engine drives, a glob; repeatable. Without it only the embedded ones and the one around this pod
     #[arg(
         long,
         value_name = "GLOB",
@@ -156,6 +193,31 @@ pub struct EngineArgs {
         default_value = "http://prometheus.istio-system:9090"
     )]
     pub metrics_server: String,
+    /// Labels that tell the pods of a Canary's target; the first that its selector has is taken. As Flagger's -selector-labels
+    #[arg(
+        long,
+        value_name = "LABEL",
+        env = "CANARY_MCP_SELECTOR_LABELS",
+        value_delimiter = ',',
+        default_value = "app,name,app.kubernetes.io/name"
+    )]
+    pub selector_labels: Vec<String>,
+    /// Beginning of the labels that a primary takes over from its target, * for all; repeatable. As Flagger's -include-label-prefix
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        env = "CANARY_MCP_INCLUDE_LABEL_PREFIX",
+        value_delimiter = ','
+    )]
+    pub include_label_prefix: Vec<String>,
+    /// Namespace whose Canaries are led and shown; repeatable. Without it all of them. As Flagger's -namespace
+    #[arg(
+        long,
+        value_name = "NAMESPACE",
+        env = "CANARY_MCP_NAMESPACE",
+        value_delimiter = ','
+    )]
+    pub namespace: Vec<String>,
     /// Hosts outside a cluster that a manifest may make the engine call, a glob; repeatable
     #[arg(
         long,
@@ -199,6 +261,14 @@ pub struct ClusterArgs {
     /// How many times faster than real time the clock of the clusters runs, 1 to 600
     #[arg(long, value_name = "N", env = "CANARY_MCP_SPEED", default_value = "20")]
     pub speed: String,
+}
+
+/// `canary-mcp rights`.
+#[derive(Debug, Clone, Args)]
+pub struct RightsArgs {
+    /// What the process does: lead clusters, serve the tools, or serve those that change nothing
+    #[arg(value_name = "engine|front|read-only", default_value = "engine")]
+    pub of: String,
 }
 
 /// `canary-mcp schemas`.

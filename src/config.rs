@@ -6,8 +6,15 @@ use std::{
     path::PathBuf,
 };
 
-use crate::cli::{
-    AloneArgs, Cli, ClusterArgs, Command, EngineArgs, SchemasArgs, ServeArgs, SourceArgs,
+use crate::{
+    cli::{
+        AloneArgs, Cli, ClusterArgs, Command, EngineArgs, RightsArgs, SchemasArgs, ServeArgs,
+        SourceArgs,
+    },
+    cluster::sources::{
+        ArgoCd,
+        given::{self, Rule},
+    },
 };
 
 /// Set in every pod by the kubelet: there is a cluster around us.
@@ -24,11 +31,24 @@ pub enum Config {
     Cluster(Fleet),
     /// `canary-mcp crds`.
     Crds,
+    /// `canary-mcp rights`.
+    Rights(Part),
     /// `canary-mcp schemas`.
     Schemas {
         /// Directory to write to; `None` prints.
         out: Option<PathBuf>,
     },
+}
+
+/// What a process does, for the rights that it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Leads clusters.
+    Engine,
+    /// Serves the tools.
+    Front,
+    /// Serves the tools that change nothing.
+    ReadOnly,
 }
 
 /// `canary-mcp serve`, checked.
@@ -64,10 +84,18 @@ pub struct Alone {
 pub struct Sources {
     /// Kubeconfig files, each of which could be opened.
     pub kubeconfig: Vec<PathBuf>,
-    /// We run inside a cluster, which is a source of its own.
-    pub in_cluster: bool,
+    /// Globs of the contexts to take; empty takes all.
+    pub context: Vec<String>,
+    /// We run inside a cluster, which is a source of its own: its name.
+    pub in_cluster: Option<String>,
+    /// Argo CD's cluster Secrets.
+    pub argocd: Option<ArgoCd>,
     /// Globs of the clusters to lead.
     pub lead: Vec<String>,
+    /// Labels by cluster.
+    pub cluster_labels: Vec<Rule>,
+    /// The file of labels and settings by cluster, which could be opened.
+    pub clusters_file: Option<PathBuf>,
 }
 
 /// How rollouts are driven, checked.
@@ -77,6 +105,12 @@ pub struct Driving {
     pub mesh_provider: String,
     /// `http` or `https` URL without a trailing slash.
     pub metrics_server: String,
+    /// Labels that tell a target's pods, at least one.
+    pub selector_labels: Vec<String>,
+    /// Beginnings of the labels that a primary takes over.
+    pub include_label_prefix: Vec<String>,
+    /// The only namespaces that are led and shown; empty is all of them.
+    pub namespaces: Vec<String>,
     /// Globs of the hosts that manifests may name.
     pub allow_hosts: Vec<String>,
     /// Namespace of the Leases.
@@ -114,6 +148,7 @@ impl Config {
             Command::Engine(args) => judge.alone(*args, &env).map(Self::Engine),
             Command::Cluster(args) => judge.fleet(args).map(Self::Cluster),
             Command::Crds => Some(Self::Crds),
+            Command::Rights(args) => judge.part(args).map(Self::Rights),
             Command::Schemas(args) => judge.schemas(args),
         };
         match config {
@@ -195,18 +230,94 @@ impl Judge {
         env: &impl Fn(&str) -> Option<String>,
         missing: Option<&str>,
     ) -> Sources {
-        let SourceArgs { kubeconfig, lead } = args;
+        let SourceArgs {
+            kubeconfig,
+            context,
+            in_cluster_name,
+            argocd_namespace,
+            argocd_context,
+            lead,
+            cluster_labels,
+            clusters_file,
+        } = args;
         let in_cluster = env(IN_CLUSTER).is_some_and(|host| !host.is_empty());
+        let kubeconfig: Vec<String> = kubeconfig.iter().flat_map(|list| path_list(list)).collect();
         if let Some(missing) = missing
             && kubeconfig.is_empty()
             && !in_cluster
         {
             self.mistakes.push(missing.to_owned());
         }
+        let kubeconfig = self.files("--kubeconfig", "a kubeconfig", kubeconfig);
+        let context = self.globs("--context", context, "the name of a context, or prod-*");
+        if in_cluster_name.trim().is_empty() {
+            self.mistakes
+                .push("--in-cluster-name: is empty; give the cluster a name".to_owned());
+        }
+        let in_cluster = in_cluster.then_some(in_cluster_name);
+        let argocd = self.argocd(argocd_namespace, argocd_context, in_cluster.as_deref());
+        let lead = self.globs("--lead", lead, "the name of a context, or prod-*");
+        let rules = cluster_labels
+            .iter()
+            .map(|text| given::cluster_labels(text));
+        let rules: Vec<_> = rules.collect();
+        let cluster_labels = rules
+            .into_iter()
+            .filter_map(|rule| self.judged("--cluster-labels", rule))
+            .collect();
+        let clusters_file = self.files(
+            "--clusters-file",
+            "a file of clusters",
+            clusters_file.into_iter().collect(),
+        );
         Sources {
-            kubeconfig: self.files(kubeconfig),
+            kubeconfig,
+            context,
             in_cluster,
-            lead: self.globs("--lead", lead, "the name of a context, or prod-*"),
+            argocd,
+            lead,
+            cluster_labels,
+            clusters_file: clusters_file.into_iter().next(),
+        }
+    }
+
+    /// Argo CD's Secrets are in the cluster of a context, or in the one around this pod.
+    fn argocd(
+        &mut self,
+        namespace: Option<String>,
+        context: Option<String>,
+        in_cluster: Option<&str>,
+    ) -> Option<ArgoCd> {
+        let Some(namespace) = namespace else {
+            if context.is_some() {
+                return self.wrong(
+                    "--argocd-context",
+                    "says where Argo CD is; give its namespace too, as in --argocd-namespace argocd",
+                );
+            }
+            return None;
+        };
+        let namespace = self.judged("--argocd-namespace", given::namespace(&namespace));
+        let home = context.or(in_cluster.map(str::to_owned));
+        match home {
+            Some(home) if home.is_empty() => {
+                self.wrong("--argocd-context", "is empty; give the name of a context")
+            }
+            Some(home) => Some(ArgoCd {
+                home,
+                namespace: namespace?,
+            }),
+            None => self.wrong(
+                "--argocd-namespace",
+                "there is no cluster around this process; say with --argocd-context where Argo CD runs",
+            ),
+        }
+    }
+
+    fn judged<T>(&mut self, flag: &str, judged: Result<T, String>) -> Option<T> {
+        match judged {
+            Ok(value) => Some(value),
+            Err(why) => self.wrong(flag, why),
         }
     }
 
@@ -214,15 +325,26 @@ impl Judge {
         let EngineArgs {
             mesh_provider,
             metrics_server,
+            selector_labels,
+            include_label_prefix,
+            namespace,
             allow_hosts,
             lease_namespace,
             home,
             lead_at_most,
         } = args;
-        let mesh_provider = self.mesh_provider(mesh_provider);
-        let metrics_server = self.url("--metrics-server", &metrics_server);
+        let mesh_provider = self.judged("--mesh-provider", given::mesh_provider(&mesh_provider));
+        let metrics_server =
+            self.judged("--metrics-server", given::metrics_server(&metrics_server));
+        let selector_labels =
+            self.judged("--selector-labels", given::selector_labels(selector_labels));
+        let include_label_prefix = self.judged(
+            "--include-label-prefix",
+            given::label_prefixes(include_label_prefix),
+        );
+        let namespaces = self.judged("--namespace", given::namespaces(namespace));
         let allow_hosts = self.globs("--allow-hosts", allow_hosts, "*.example.com");
-        let lease_namespace = self.namespace("--lease-namespace", lease_namespace);
+        let lease_namespace = self.judged("--lease-namespace", given::namespace(&lease_namespace));
         let home = match home {
             Some(home) if home.is_empty() => {
                 self.wrong("--home", "is empty; give the name of a cluster")
@@ -239,6 +361,9 @@ impl Judge {
         Some(Driving {
             mesh_provider: mesh_provider?,
             metrics_server: metrics_server?,
+            selector_labels: selector_labels?,
+            include_label_prefix: include_label_prefix?,
+            namespaces: namespaces?,
             allow_hosts,
             lease_namespace: lease_namespace?,
             home: home?,
@@ -254,6 +379,19 @@ impl Judge {
             listen: listen?,
             speed: speed?,
         })
+    }
+
+    fn part(&mut self, args: RightsArgs) -> Option<Part> {
+        let RightsArgs { of } = args;
+        match of.as_str() {
+            "engine" => Some(Part::Engine),
+            "front" => Some(Part::Front),
+            "read-only" => Some(Part::ReadOnly),
+            other => self.wrong(
+                "rights",
+                format_args!("{other:?} is none of engine, front and read-only"),
+            ),
+        }
     }
 
     fn schemas(&mut self, args: SchemasArgs) -> Option<Config> {
@@ -318,20 +456,7 @@ impl Judge {
         }
     }
 
-    fn mesh_provider(&mut self, value: String) -> Option<String> {
-        if value == "istio" {
-            Some(value)
-        } else {
-            self.wrong(
-                "--mesh-provider",
-                format_args!(
-                    "{value:?} is not carried out by this version; istio is the one that is"
-                ),
-            )
-        }
-    }
-
-    fn files(&mut self, paths: Vec<String>) -> Vec<PathBuf> {
+    fn files(&mut self, flag: &str, what: &str, paths: Vec<String>) -> Vec<PathBuf> {
         let mut files = Vec::new();
         for path in paths {
             let opened = File::open(&path).and_then(|file| file.metadata());
@@ -339,11 +464,11 @@ impl Judge {
                 Ok(metadata) if metadata.is_file() => files.push(PathBuf::from(path)),
                 Ok(_) => {
                     self.mistakes.push(format!(
-                        "--kubeconfig: {path:?} is not a file; give the path of a kubeconfig"
+                        "{flag}: {path:?} is not a file; give the path of {what}"
                     ));
                 }
                 Err(error) => self.mistakes.push(format!(
-                    "--kubeconfig: {path:?} cannot be read ({error}); give the path of a kubeconfig"
+                    "{flag}: {path:?} cannot be read ({error}); give the path of {what}"
                 )),
             }
         }
@@ -370,32 +495,16 @@ impl Judge {
         }
         hosts
     }
+}
 
-    fn url(&mut self, flag: &str, value: &str) -> Option<String> {
-        match reqwest::Url::parse(value) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
-                Some(value.trim_end_matches('/').to_owned())
-            }
-            Ok(_) | Err(_) => self.wrong(
-                flag,
-                format_args!("{value:?} is not an http or https URL, as in http://prometheus.istio-system:9090"),
-            ),
-        }
+/// A list with colons, as in `$KUBECONFIG`; empty parts count for nothing.
+fn path_list(list: &str) -> Vec<String> {
+    if list.is_empty() {
+        // Which is a mistake, and told as one.
+        return vec![String::new()];
     }
-
-    fn namespace(&mut self, flag: &str, value: String) -> Option<String> {
-        let label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let edges =
-            value.bytes().next().is_some_and(label) && value.bytes().next_back().is_some_and(label);
-        if edges && value.len() <= 63 && value.bytes().all(|byte| label(byte) || byte == b'-') {
-            Some(value)
-        } else {
-            self.wrong(
-                flag,
-                format_args!(
-                    "{value:?} is not the name of a namespace: at most 63 lower-case letters, digits and dashes"
-                ),
-            )
-        }
-    }
+    list.split(':')
+        .filter(|path| !path.is_empty())
+        .map(str::to_owned)
+        .collect()
 }

@@ -178,7 +178,8 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
     tokio::pin!(completed);
     loop {
         changes.mark_unchanged();
-        let canaries = world.canaries();
+        let mut canaries = world.canaries();
+        canaries.retain(|canary| shared.settings.covers(canary.namespace()));
         let keys: BTreeSet<_> = canaries.iter().map(key).collect();
         driven.retain(|key, task| {
             let keep = keys.contains(key) && !task.is_finished();

@@ -8,6 +8,7 @@ mod lead;
 mod leading;
 mod objects;
 mod preview;
+mod rights;
 mod rollout;
 mod rows;
 mod start;
@@ -51,6 +52,8 @@ pub struct Settings {
     pub metrics_server: String,
     /// Globs of hosts that manifests may name (`--allow-hosts`).
     pub allow_hosts: Vec<String>,
+    /// The only namespaces that are led and shown (`--namespace`); empty is all of them.
+    pub namespaces: Vec<String>,
     /// What a Canary's own fields go before.
     pub parse: parse::Settings,
 }
@@ -65,6 +68,7 @@ impl Default for Settings {
             lead_at_most: 200,
             metrics_server: "http://prometheus.istio-system:9090".to_owned(),
             allow_hosts: Vec::new(),
+            namespaces: Vec::new(),
             parse: parse::Settings::default(),
         }
     }
@@ -77,11 +81,37 @@ impl Settings {
         let Overrides {
             mesh_provider,
             metrics_server,
+            selector_labels,
+            include_label_prefix,
+            namespaces,
         } = cluster.overrides().clone();
         let mut own = self.clone();
         own.metrics_server = metrics_server.unwrap_or(own.metrics_server);
+        own.namespaces = namespaces.unwrap_or(own.namespaces);
         own.parse.mesh_provider = mesh_provider.unwrap_or(own.parse.mesh_provider);
+        let labels = &mut own.parse.labels;
+        labels.selectors = selector_labels.unwrap_or(std::mem::take(&mut labels.selectors));
+        labels.prefixes = include_label_prefix.unwrap_or(std::mem::take(&mut labels.prefixes));
         own
+    }
+
+    /// Whether this namespace is led and shown.
+    #[must_use]
+    pub fn covers(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|one| one == namespace)
+    }
+
+    /// What to list, to see all that is led and shown: the namespaces, or `None` for the cluster as a whole. Who may list only some
+    /// namespaces is not allowed the whole.
+    #[must_use]
+    pub fn lists(&self) -> Vec<Option<&str>> {
+        if self.namespaces.is_empty() {
+            return vec![None];
+        }
+        self.namespaces
+            .iter()
+            .map(|one| Some(one.as_str()))
+            .collect()
     }
 }
 
@@ -96,6 +126,8 @@ pub(crate) struct Shared {
     pub(crate) sharing: Sharing,
     /// Where the tools of this process see what is in the way.
     pub(crate) leading: Leading,
+    /// What we may do in the cluster.
+    rights: Arc<rights::Known>,
 }
 
 /// The tasks that drive rollouts, one for each cluster that may be led, for as long as the registry has it.
@@ -163,6 +195,7 @@ async fn lead_all(registry: Registry, shared: Shared, mut home: Home, stop: Canc
             led.entry(name).or_insert_with(|| {
                 let own = Shared {
                     settings: shared.settings.on(&cluster),
+                    rights: Arc::default(),
                     ..shared.clone()
                 };
                 let stop = ends.child_token();
@@ -208,6 +241,7 @@ impl Engine {
             settings,
             metrics,
             direct,
+            rights: Arc::default(),
         };
         let stop = CancellationToken::new();
         let task = tokio::spawn(lead_all(registry.clone(), shared, home, stop.clone()));

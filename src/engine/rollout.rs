@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    Shared, act, ask,
+    Shared, act, ask, rights,
     tell::{Said, Teller, driven_by, not_ours},
     world::{Caches, World},
 };
@@ -96,6 +96,8 @@ pub(super) struct Rollout {
     plan: Option<Plan>,
     /// Why the spec cannot be carried out as it stands.
     pub(super) refusals: Vec<Refusal>,
+    /// The rights that we lack for the next run, in a sentence.
+    pub(super) missing_rights: Option<String>,
     /// What the metrics show of this Canary.
     pub(super) shown: Option<Target>,
     /// resourceVersions of everything at the last tick.
@@ -128,13 +130,14 @@ impl Rollout {
             said: Said::default(),
             plan: None,
             refusals: Vec::new(),
+            missing_rights: None,
             shown: None,
             fingerprint: 0,
             led_since,
         }
     }
 
-    fn times(&self, now: Moment) -> Times {
+    pub(super) fn times(&self, now: Moment) -> Times {
         Times {
             now,
             led_since: self.led_since,
@@ -156,11 +159,21 @@ impl Rollout {
                 Ok(Some(wait)) => {
                     retry = RETRY;
                     let timer = until(self.ctx.cluster().clock().clone(), wait);
+                    let granted = rights::again(self.missing_rights.is_some());
+                    let timer = async {
+                        tokio::select! {
+                            () = timer => {}
+                            () = granted => {}
+                        }
+                    };
                     self.sleep(&mut broad, timer).await;
                 }
                 Ok(None) => return,
                 Err(error) => {
                     self.log(&error);
+                    if error.kind() == ErrorKind::Forbidden {
+                        self.ctx.shared.rights.forget().await;
+                    }
                     self.sleep(&mut broad, tokio::time::sleep(retry)).await;
                     retry = (retry * 2).min(LONGEST_RETRY);
                 }
@@ -190,7 +203,7 @@ impl Rollout {
         }
     }
 
-    fn log(&self, error: &Error) {
+    pub(super) fn log(&self, error: &Error) {
         let (cluster, namespace, name) = (
             self.ctx.cluster().name(),
             &self.ctx.namespace,
@@ -417,7 +430,14 @@ impl Rollout {
             Ok(plan) => build::check::check(plan, objects),
             Err(refusals) => refusals.clone(),
         };
+        let held_up = match (&parsed, self.refusals.is_empty()) {
+            (Ok(plan), true) => self.lacks_rights(plan, state, objects).await?,
+            _ => false,
+        };
         self.refuse(objects).await?;
+        if held_up {
+            return Ok(None);
+        }
         if let (Ok(plan), true) = (&parsed, self.refusals.is_empty()) {
             if let Some(matched) =
                 build::scaler::matched_unnamed(plan, objects).filter(|m| self.said.is_new(m))

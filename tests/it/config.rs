@@ -2,6 +2,10 @@
 
 use canary_mcp::{
     cli::Cli,
+    cluster::{
+        Overrides,
+        sources::{ArgoCd, given::Rule},
+    },
     config::{Alone, Config, Driving, Fleet, Serve, Sources},
 };
 use clap::Parser as _;
@@ -20,10 +24,27 @@ fn parse_in(line: &str, env: &[(&str, &str)]) -> Result<Config, String> {
     .map_err(|mistakes| mistakes.to_string())
 }
 
+fn no_sources() -> Sources {
+    Sources {
+        kubeconfig: Vec::new(),
+        context: Vec::new(),
+        in_cluster: None,
+        argocd: None,
+        lead: Vec::new(),
+        cluster_labels: Vec::new(),
+        clusters_file: None,
+    }
+}
+
 fn defaults() -> Driving {
     Driving {
         mesh_provider: "istio".to_owned(),
         metrics_server: "http://prometheus.istio-system:9090".to_owned(),
+        selector_labels: ["app", "name", "app.kubernetes.io/name"]
+            .map(str::to_owned)
+            .to_vec(),
+        include_label_prefix: Vec::new(),
+        namespaces: Vec::new(),
         allow_hosts: Vec::new(),
         lease_namespace: "canary-mcp-system".to_owned(),
         home: None,
@@ -38,11 +59,7 @@ fn the_defaults_are_those_of_the_manual() {
         Ok(Config::Serve(Serve {
             listen: "127.0.0.1:8080".parse().unwrap(),
             embedded: Some(20),
-            sources: Sources {
-                kubeconfig: Vec::new(),
-                in_cluster: false,
-                lead: Vec::new(),
-            },
+            sources: no_sources(),
             engine: true,
             allowed_host: Vec::new(),
             driving: defaults(),
@@ -54,8 +71,7 @@ fn the_defaults_are_those_of_the_manual() {
             listen: "127.0.0.1:8081".parse().unwrap(),
             sources: Sources {
                 kubeconfig: vec!["Cargo.toml".into()],
-                in_cluster: false,
-                lead: Vec::new(),
+                ..no_sources()
             },
             driving: defaults(),
         }))
@@ -78,25 +94,43 @@ fn the_defaults_are_those_of_the_manual() {
 
 #[test]
 fn every_flag_arrives() {
-    let line = "canary-mcp serve --listen 0.0.0.0:0 --embedded --embedded-speed 600 --kubeconfig Cargo.toml --lead prod-* \
+    let line = "canary-mcp serve --listen 0.0.0.0:0 --embedded --embedded-speed 600 --kubeconfig Cargo.toml:README.md --lead prod-* \
                 --lead staging --engine off --mesh-provider istio --metrics-server https://prometheus.example/p/ \
                 --allowed-host mcp.example.com --allow-hosts *.datadoghq.com --insecure --lease-namespace leases \
-                --home staging --lead-at-most 3";
+                --home staging --lead-at-most 3 --context prod-* --argocd-namespace argocd --argocd-context staging \
+                --cluster-labels prod-kr=env=production,region=kr --clusters-file LICENSE --selector-labels app,k8s-app \
+                --include-label-prefix team.example.com/ --namespace ai-platform --namespace payments";
     assert_eq!(
         parse(line),
         Ok(Config::Serve(Serve {
             listen: "0.0.0.0:0".parse().unwrap(),
             embedded: Some(600),
             sources: Sources {
-                kubeconfig: vec!["Cargo.toml".into()],
-                in_cluster: false,
+                kubeconfig: vec!["Cargo.toml".into(), "README.md".into()],
+                context: vec!["prod-*".to_owned()],
+                in_cluster: None,
+                argocd: Some(ArgoCd {
+                    home: "staging".to_owned(),
+                    namespace: "argocd".to_owned(),
+                }),
                 lead: vec!["prod-*".to_owned(), "staging".to_owned()],
+                cluster_labels: vec![Rule {
+                    clusters: "prod-kr".to_owned(),
+                    labels: [("env", "production"), ("region", "kr")]
+                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                        .into(),
+                    overrides: Overrides::default(),
+                }],
+                clusters_file: Some("LICENSE".into()),
             },
             engine: false,
             allowed_host: vec!["mcp.example.com".to_owned()],
             driving: Driving {
                 mesh_provider: "istio".to_owned(),
                 metrics_server: "https://prometheus.example/p".to_owned(),
+                selector_labels: vec!["app".to_owned(), "k8s-app".to_owned()],
+                include_label_prefix: vec!["team.example.com/".to_owned()],
+                namespaces: vec!["ai-platform".to_owned(), "payments".to_owned()],
                 allow_hosts: vec!["*.datadoghq.com".to_owned()],
                 lease_namespace: "leases".to_owned(),
                 home: Some("staging".to_owned()),
@@ -110,7 +144,9 @@ fn every_flag_arrives() {
 fn every_mistake_is_told_at_once() {
     let line = "canary-mcp serve --listen 0.0.0.0:8080 --embedded=perhaps --embedded-speed 0 --kubeconfig /nowhere/config \
                 --kubeconfig src --lead= --engine maybe --mesh-provider linkerd --metrics-server prometheus:9090 \
-                --allowed-host https://x/y --allow-hosts= --lease-namespace Leases --home= --lead-at-most 0";
+                --allowed-host https://x/y --allow-hosts= --lease-namespace Leases --home= --lead-at-most 0 \
+                --context= --in-cluster-name= --argocd-namespace Argo --cluster-labels prod --clusters-file src --selector-labels a/b/c \
+                --include-label-prefix= --namespace Prod";
     assert_eq!(
         parse(line).unwrap_err(),
         r#"--listen: 0.0.0.0:8080 is not loopback, and there is no authentication: listen on 127.0.0.1, or add --insecure where only trusted clients can reach it
@@ -118,11 +154,20 @@ fn every_mistake_is_told_at_once() {
 --embedded-speed: "0" is not a whole number from 1 to 600
 --kubeconfig: "/nowhere/config" cannot be read (No such file or directory (os error 2)); give the path of a kubeconfig
 --kubeconfig: "src" is not a file; give the path of a kubeconfig
+--context: "" is not a glob, as in the name of a context, or prod-*
+--in-cluster-name: is empty; give the cluster a name
+--argocd-namespace: "Argo" is not the name of a namespace: at most 63 lower-case letters, digits and dashes
+--argocd-namespace: there is no cluster around this process; say with --argocd-context where Argo CD runs
 --lead: "" is not a glob, as in the name of a context, or prod-*
+--cluster-labels: "prod" is not CLUSTER=LABELS, as in prod-kr=env=production,region=kr
+--clusters-file: "src" is not a file; give the path of a file of clusters
 --engine: "maybe" is neither on nor off
 --allowed-host: "https://x/y" is not a host name, as in mcp.example.com or mcp.example.com:8443
 --mesh-provider: "linkerd" is not carried out by this version; istio is the one that is
 --metrics-server: "prometheus:9090" is not an http or https URL, as in http://prometheus.istio-system:9090
+--selector-labels: "a/b/c" is no label key, as in app.kubernetes.io/name
+--include-label-prefix: "" is no beginning of a label, as in team.example.com/, or * for all
+--namespace: "Prod" is not the name of a namespace: at most 63 lower-case letters, digits and dashes
 --allow-hosts: "" is not a glob, as in *.example.com
 --lease-namespace: "Leases" is not the name of a namespace: at most 63 lower-case letters, digits and dashes
 --home: is empty; give the name of a cluster
@@ -159,6 +204,10 @@ fn each_mistake_says_what_would_be_right() {
             "there is no cluster to drive rollouts on: give --kubeconfig PATH and --lead GLOB, or run in a pod of a cluster",
         ),
         (
+            "canary-mcp serve --embedded --argocd-context staging",
+            "--argocd-context: says where Argo CD is; give its namespace too, as in --argocd-namespace argocd",
+        ),
+        (
             "canary-mcp schemas --out=",
             "--out: is empty; give a directory",
         ),
@@ -192,7 +241,7 @@ fn a_pod_has_a_cluster_around_it() {
     let Ok(Config::Serve(serve)) = config else {
         panic!("in a pod there is a cluster: {config:?}");
     };
-    assert!(serve.sources.in_cluster);
+    assert_eq!(serve.sources.in_cluster.as_deref(), Some("in-cluster"));
     assert_eq!(serve.embedded, None);
 }
 

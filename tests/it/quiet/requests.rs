@@ -168,6 +168,8 @@ const BEGIN: (i64, &[&str]) = (
     &[
         "create controllerrevisions",
         "create events",
+        // In the namespaces of the Canary, of its MetricTemplate and of Prometheus.
+        "create selfsubjectrulesreviews x3",
         "list pods",
         "list replicasets",
         "patch scaledobjects",
