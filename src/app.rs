@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    api::{crd, names, parse},
+    api::{crd, names, parse, rights},
     cli::Cli,
     cluster::{
         ClusterSpec, Overrides,
@@ -17,9 +17,11 @@ use crate::{
             fleet::{Fleet, FleetOptions, Member},
             listener,
         },
-        registry::{Registry, Sources},
+        registry::Registry,
+        sources::{self, Sources},
     },
-    config::{self, Config},
+    config::{self, Config, Part},
+    decide::plan::Labels,
     engine::{Engine, Settings, control::Control},
     http,
     mcp::{McpServer, clients, schemas},
@@ -48,7 +50,7 @@ enum Fatal {
     #[error("cannot write {0}: {1}")]
     Write(PathBuf, io::Error),
     #[error("{0}")]
-    Registry(#[from] crate::cluster::registry::RegistryError),
+    Sources(#[from] sources::SourcesError),
     #[error("the embedded clusters cannot start: {0}")]
     Fleet(String),
     #[error("{0}")]
@@ -93,9 +95,19 @@ pub fn run() -> ExitCode {
 async fn carry_out(config: Config) -> Result<(), Fatal> {
     match config {
         Config::Serve(config) => serve(config).await,
+        Config::Engine(config) => engine(config).await,
         Config::Cluster(config) => cluster(config).await,
         Config::Crds => {
             say(&crd::yaml());
+            Ok(())
+        }
+        Config::Rights(part) => {
+            let (name, rules) = match part {
+                Part::Engine => ("canary-mcp-engine", rights::engine()),
+                Part::Front => ("canary-mcp-front", rights::front()),
+                Part::ReadOnly => ("canary-mcp-read-only", rights::read_only()),
+            };
+            say(&rights::cluster_role(name, &rules));
             Ok(())
         }
         Config::Schemas { out: None } => {
@@ -112,15 +124,10 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
     let config::Serve {
         listen,
         embedded,
-        kubeconfig,
-        in_cluster,
-        lead,
+        sources,
         engine,
-        mesh_provider,
-        metrics_server,
         allowed_host,
-        allow_hosts,
-        lease_namespace,
+        driving,
     } = config;
     let listener = bind(listen).await?;
     let stop = CancellationToken::new();
@@ -128,24 +135,13 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         Some(speed) => Some(EmbeddedFleet::start(speed, EMBEDDED, true, &stop).await?),
         None => None,
     };
-    let sources = Sources {
-        kubeconfigs: kubeconfig,
-        lead,
-        in_cluster,
-        embedded: fleet.as_ref().map(|f| specs(&f.fleet)).unwrap_or_default(),
-    };
-    let registry = Registry::load(sources).await?;
-    let settings = Settings {
-        identity: identity(),
-        lease_namespace,
-        metrics_server,
-        allow_hosts,
-        parse: parse::Settings {
-            mesh_provider: mesh_provider.clone(),
-        },
-    };
-    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), &mesh_provider);
-    let direct = Transport::Direct(client::client(false).map_err(Fatal::Client)?);
+    let embedded = fleet.as_ref().map(|f| specs(&f.fleet)).unwrap_or_default();
+    let Parts {
+        registry,
+        settings,
+        metrics,
+        direct,
+    } = parts(sources, driving, embedded, &stop).await?;
     let reach = reach(&registry, fleet.as_ref(), engine);
     let driving =
         engine.then(|| Engine::start(&registry, settings.clone(), metrics.clone(), direct.clone()));
@@ -155,7 +151,10 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         metrics.clone(),
         draining.clone(),
     );
-    let options = http::Options::new(allowed_host, ready(&draining), metrics);
+    let mut options = http::Options::new(allowed_host, ready(&draining), metrics);
+    if let Some(driving) = &driving {
+        options.healthy = healthy(driving);
+    }
     let address = listener.local_addr().map_err(Fatal::Serve)?;
     say(&format!("{}{reach}", welcome(address, fleet.as_ref())));
     let ends = async move {
@@ -172,6 +171,113 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         fleet.forget();
     }
     result.map_err(Fatal::Serve)
+}
+
+/// The engine without MCP.
+async fn engine(config: config::Alone) -> Result<(), Fatal> {
+    let config::Alone {
+        listen,
+        sources,
+        driving,
+    } = config;
+    let listener = bind(listen).await?;
+    let stop = CancellationToken::new();
+    let Parts {
+        registry,
+        settings,
+        metrics,
+        direct,
+    } = parts(sources, driving, Vec::new(), &stop).await?;
+    let reach = reach(&registry, None, true);
+    let driving = Engine::start(&registry, settings, metrics.clone(), direct);
+    let draining = CancellationToken::new();
+    let routes = http::probes(healthy(&driving), ready(&draining), metrics);
+    let address = listener.local_addr().map_err(Fatal::Serve)?;
+    say(&format!(
+        "canary-mcp drives rollouts; /healthz, /readyz and /metrics are at http://{}\n{reach}",
+        callable(address)
+    ));
+    let cut = CancellationToken::new();
+    let ends = draining.clone().cancelled_owned();
+    let serving = tokio::spawn(http::serve(listener, routes, ends, LAST, cut));
+    asked_to_stop().await;
+    draining.cancel();
+    // The Leases go first: a probe that still runs holds nobody up.
+    driving.stop().await;
+    stop.cancel();
+    match serving.await {
+        Ok(result) => result.map_err(Fatal::Serve),
+        Err(error) => Err(Fatal::Serve(io::Error::other(error))),
+    }
+}
+
+/// What every process needs that joins clusters.
+struct Parts {
+    registry: Registry,
+    settings: Settings,
+    metrics: Metrics,
+    direct: Transport,
+}
+
+async fn parts(
+    sources: config::Sources,
+    driving: config::Driving,
+    embedded: Vec<ClusterSpec>,
+    stop: &CancellationToken,
+) -> Result<Parts, Fatal> {
+    let config::Sources {
+        kubeconfig,
+        context,
+        in_cluster,
+        argocd,
+        lead,
+        cluster_labels,
+        clusters_file,
+    } = sources;
+    let config::Driving {
+        mesh_provider,
+        metrics_server,
+        selector_labels,
+        include_label_prefix,
+        namespaces,
+        allow_hosts,
+        lease_namespace,
+        home: _,
+        lead_at_most: _,
+    } = driving;
+    let sources = Sources {
+        kubeconfigs: kubeconfig,
+        contexts: context,
+        lead,
+        in_cluster,
+        argocd,
+        embedded,
+        labels: cluster_labels,
+        clusters_file,
+    };
+    let registry = sources::start(sources, stop).await?;
+    let metrics = Metrics::new(env!("CARGO_PKG_VERSION"), &mesh_provider);
+    let settings = Settings {
+        identity: identity(),
+        lease_namespace,
+        metrics_server,
+        allow_hosts,
+        namespaces,
+        parse: parse::Settings {
+            mesh_provider,
+            labels: Labels {
+                selectors: selector_labels,
+                prefixes: include_label_prefix,
+            },
+        },
+    };
+    let direct = Transport::Direct(client::client(false).map_err(Fatal::Client)?);
+    Ok(Parts {
+        registry,
+        settings,
+        metrics,
+        direct,
+    })
 }
 
 /// What this process may do on clusters that are not its own: who forgets `--lead` would wait for rollouts that nobody drives.
@@ -218,6 +324,17 @@ fn ready(draining: &CancellationToken) -> http::Ready {
             return Err("this process is about to stop".to_owned());
         }
         Ok(())
+    })
+}
+
+/// Healthy until what keeps the Leases has ended by a mistake of ours, which only a new process mends.
+fn healthy(engine: &Engine) -> http::Ready {
+    let alive = engine.alive();
+    Arc::new(move || {
+        if alive() {
+            return Ok(());
+        }
+        Err("the engine has ended by itself, this process leads nothing any more".to_owned())
     })
 }
 
@@ -344,14 +461,17 @@ fn say(text: &str) {
     }
 }
 
-fn welcome(address: SocketAddr, fleet: Option<&EmbeddedFleet>) -> String {
-    // Nobody can call an address that means all of them; this machine at least can call this name.
-    let host = if address.ip().is_unspecified() {
+/// Nobody can call an address that means all of them; this machine at least can call this name.
+fn callable(address: SocketAddr) -> String {
+    if address.ip().is_unspecified() {
         format!("localhost:{}", address.port())
     } else {
         address.to_string()
-    };
-    let url = format!("http://{host}/mcp");
+    }
+}
+
+fn welcome(address: SocketAddr, fleet: Option<&EmbeddedFleet>) -> String {
+    let url = format!("http://{}/mcp", callable(address));
     let mut text = format!(
         "canary-mcp serves MCP at {url}\n\n{}\n",
         clients::client_config(&url)

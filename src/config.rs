@@ -6,7 +6,16 @@ use std::{
     path::PathBuf,
 };
 
-use crate::cli::{Cli, ClusterArgs, Command, SchemasArgs, ServeArgs};
+use crate::{
+    cli::{
+        AloneArgs, Cli, ClusterArgs, Command, EngineArgs, RightsArgs, SchemasArgs, ServeArgs,
+        SourceArgs,
+    },
+    cluster::sources::{
+        ArgoCd,
+        given::{self, Rule},
+    },
+};
 
 /// Set in every pod by the kubelet: there is a cluster around us.
 const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
@@ -16,15 +25,30 @@ const IN_CLUSTER: &str = "KUBERNETES_SERVICE_HOST";
 pub enum Config {
     /// `canary-mcp serve`.
     Serve(Serve),
+    /// `canary-mcp engine`.
+    Engine(Alone),
     /// `canary-mcp cluster`.
     Cluster(Fleet),
     /// `canary-mcp crds`.
     Crds,
+    /// `canary-mcp rights`.
+    Rights(Part),
     /// `canary-mcp schemas`.
     Schemas {
         /// Directory to write to; `None` prints.
         out: Option<PathBuf>,
     },
+}
+
+/// What a process does, for the rights that it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Leads clusters.
+    Engine,
+    /// Serves the tools.
+    Front,
+    /// Serves the tools that change nothing.
+    ReadOnly,
 }
 
 /// `canary-mcp serve`, checked.
@@ -34,24 +58,67 @@ pub struct Serve {
     pub listen: SocketAddr,
     /// The speed of the embedded clusters, 1 to 600; `None` without them.
     pub embedded: Option<u32>,
-    /// Kubeconfig files, each of which could be opened.
-    pub kubeconfig: Vec<PathBuf>,
-    /// We run inside a cluster, which is a source of its own.
-    pub in_cluster: bool,
-    /// Globs of the clusters to lead.
-    pub lead: Vec<String>,
+    /// Where clusters come from.
+    pub sources: Sources,
     /// Whether this process drives rollouts.
     pub engine: bool,
+    /// Host headers to accept beside the loopback names.
+    pub allowed_host: Vec<String>,
+    /// How rollouts are driven.
+    pub driving: Driving,
+}
+
+/// `canary-mcp engine`, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alone {
+    /// Where to listen, anywhere: nothing is taken there that does anything.
+    pub listen: SocketAddr,
+    /// Where clusters come from.
+    pub sources: Sources,
+    /// How rollouts are driven.
+    pub driving: Driving,
+}
+
+/// Where clusters come from, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sources {
+    /// Kubeconfig files, each of which could be opened.
+    pub kubeconfig: Vec<PathBuf>,
+    /// Globs of the contexts to take; empty takes all.
+    pub context: Vec<String>,
+    /// We run inside a cluster, which is a source of its own: its name.
+    pub in_cluster: Option<String>,
+    /// Argo CD's cluster Secrets.
+    pub argocd: Option<ArgoCd>,
+    /// Globs of the clusters to lead.
+    pub lead: Vec<String>,
+    /// Labels by cluster.
+    pub cluster_labels: Vec<Rule>,
+    /// The file of labels and settings by cluster, which could be opened.
+    pub clusters_file: Option<PathBuf>,
+}
+
+/// How rollouts are driven, checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Driving {
     /// `istio`.
     pub mesh_provider: String,
     /// `http` or `https` URL without a trailing slash.
     pub metrics_server: String,
-    /// Host headers to accept beside the loopback names.
-    pub allowed_host: Vec<String>,
+    /// Labels that tell a target's pods, at least one.
+    pub selector_labels: Vec<String>,
+    /// Beginnings of the labels that a primary takes over.
+    pub include_label_prefix: Vec<String>,
+    /// The only namespaces that are led and shown; empty is all of them.
+    pub namespaces: Vec<String>,
     /// Globs of the hosts that manifests may name.
     pub allow_hosts: Vec<String>,
     /// Namespace of the Leases.
     pub lease_namespace: String,
+    /// The cluster in which the replicas see each other; `None` takes the one around this pod, if any.
+    pub home: Option<String>,
+    /// Clusters to lead at most without a home.
+    pub lead_at_most: usize,
 }
 
 /// `canary-mcp cluster`, checked.
@@ -78,8 +145,10 @@ impl Config {
         let mut judge = Judge::default();
         let config = match command {
             Command::Serve(args) => judge.serve(*args, &env).map(Self::Serve),
+            Command::Engine(args) => judge.alone(*args, &env).map(Self::Engine),
             Command::Cluster(args) => judge.fleet(args).map(Self::Cluster),
             Command::Crds => Some(Self::Crds),
+            Command::Rights(args) => judge.part(args).map(Self::Rights),
             Command::Schemas(args) => judge.schemas(args),
         };
         match config {
@@ -106,51 +175,199 @@ impl Judge {
             listen,
             embedded,
             embedded_speed,
-            kubeconfig,
-            lead,
+            sources,
             engine,
-            mesh_provider,
-            metrics_server,
             allowed_host,
-            allow_hosts,
             insecure,
-            lease_namespace,
+            driving,
         } = args;
         let insecure = self.boolean("--insecure", &insecure);
         let listen = self.listen(&listen, insecure.unwrap_or(true), true);
         let embedded = self.boolean("--embedded", &embedded);
         let speed = self.speed("--embedded-speed", &embedded_speed);
-        let in_cluster = env(IN_CLUSTER).is_some_and(|host| !host.is_empty());
-        if embedded == Some(false) && kubeconfig.is_empty() && !in_cluster {
-            self.mistakes.push(
-                "there is no cluster to serve: give --embedded (three clusters in memory) or --kubeconfig PATH, or run in a pod of a cluster"
-                    .to_owned(),
-            );
-        }
-        let kubeconfig = self.files(kubeconfig);
-        let lead = self.globs("--lead", lead, "the name of a context, or prod-*");
+        let missing = (embedded == Some(false)).then_some(
+            "there is no cluster to serve: give --embedded (three clusters in memory) or --kubeconfig PATH, or run in a pod of a cluster",
+        );
+        let sources = self.sources(sources, env, missing);
         let engine = match engine.as_str() {
             "on" => Some(true),
             "off" => Some(false),
             other => self.wrong("--engine", format_args!("{other:?} is neither on nor off")),
         };
-        let mesh_provider = self.mesh_provider(mesh_provider);
-        let metrics_server = self.url("--metrics-server", &metrics_server);
         let allowed_host = self.hosts(allowed_host);
-        let allow_hosts = self.globs("--allow-hosts", allow_hosts, "*.example.com");
-        let lease_namespace = self.namespace("--lease-namespace", lease_namespace);
+        let driving = self.driving(driving);
         Some(Serve {
             listen: listen?,
             embedded: embedded?.then_some(speed?),
-            kubeconfig,
-            in_cluster,
-            lead,
+            sources,
             engine: engine?,
+            allowed_host,
+            driving: driving?,
+        })
+    }
+
+    fn alone(&mut self, args: AloneArgs, env: &impl Fn(&str) -> Option<String>) -> Option<Alone> {
+        let AloneArgs {
+            listen,
+            sources,
+            driving,
+        } = args;
+        let listen = self.listen(&listen, true, true);
+        let missing = "there is no cluster to drive rollouts on: give --kubeconfig PATH and --lead GLOB, or run in a pod of a cluster";
+        let sources = self.sources(sources, env, Some(missing));
+        let driving = self.driving(driving);
+        Some(Alone {
+            listen: listen?,
+            sources,
+            driving: driving?,
+        })
+    }
+
+    /// `missing` is the mistake of naming no source at all, where that is one.
+    fn sources(
+        &mut self,
+        args: SourceArgs,
+        env: &impl Fn(&str) -> Option<String>,
+        missing: Option<&str>,
+    ) -> Sources {
+        let SourceArgs {
+            kubeconfig,
+            context,
+            in_cluster_name,
+            argocd_namespace,
+            argocd_context,
+            lead,
+            cluster_labels,
+            clusters_file,
+        } = args;
+        let in_cluster = env(IN_CLUSTER).is_some_and(|host| !host.is_empty());
+        let kubeconfig: Vec<String> = kubeconfig.iter().flat_map(|list| path_list(list)).collect();
+        if let Some(missing) = missing
+            && kubeconfig.is_empty()
+            && !in_cluster
+        {
+            self.mistakes.push(missing.to_owned());
+        }
+        let kubeconfig = self.files("--kubeconfig", "a kubeconfig", kubeconfig);
+        let context = self.globs("--context", context, "the name of a context, or prod-*");
+        if in_cluster_name.trim().is_empty() {
+            self.mistakes
+                .push("--in-cluster-name: is empty; give the cluster a name".to_owned());
+        }
+        let in_cluster = in_cluster.then_some(in_cluster_name);
+        let argocd = self.argocd(argocd_namespace, argocd_context, in_cluster.as_deref());
+        let lead = self.globs("--lead", lead, "the name of a context, or prod-*");
+        let rules = cluster_labels
+            .iter()
+            .map(|text| given::cluster_labels(text));
+        let rules: Vec<_> = rules.collect();
+        let cluster_labels = rules
+            .into_iter()
+            .filter_map(|rule| self.judged("--cluster-labels", rule))
+            .collect();
+        let clusters_file = self.files(
+            "--clusters-file",
+            "a file of clusters",
+            clusters_file.into_iter().collect(),
+        );
+        Sources {
+            kubeconfig,
+            context,
+            in_cluster,
+            argocd,
+            lead,
+            cluster_labels,
+            clusters_file: clusters_file.into_iter().next(),
+        }
+    }
+
+    /// Argo CD's Secrets are in the cluster of a context, or in the one around this pod.
+    fn argocd(
+        &mut self,
+        namespace: Option<String>,
+        context: Option<String>,
+        in_cluster: Option<&str>,
+    ) -> Option<ArgoCd> {
+        let Some(namespace) = namespace else {
+            if context.is_some() {
+                return self.wrong(
+                    "--argocd-context",
+                    "says where Argo CD is; give its namespace too, as in --argocd-namespace argocd",
+                );
+            }
+            return None;
+        };
+        let namespace = self.judged("--argocd-namespace", given::namespace(&namespace));
+        let home = context.or(in_cluster.map(str::to_owned));
+        match home {
+            Some(home) if home.is_empty() => {
+                self.wrong("--argocd-context", "is empty; give the name of a context")
+            }
+            Some(home) => Some(ArgoCd {
+                home,
+                namespace: namespace?,
+            }),
+            None => self.wrong(
+                "--argocd-namespace",
+                "there is no cluster around this process; say with --argocd-context where Argo CD runs",
+            ),
+        }
+    }
+
+    fn judged<T>(&mut self, flag: &str, judged: Result<T, String>) -> Option<T> {
+        match judged {
+            Ok(value) => Some(value),
+            Err(why) => self.wrong(flag, why),
+        }
+    }
+
+    fn driving(&mut self, args: EngineArgs) -> Option<Driving> {
+        let EngineArgs {
+            mesh_provider,
+            metrics_server,
+            selector_labels,
+            include_label_prefix,
+            namespace,
+            allow_hosts,
+            lease_namespace,
+            home,
+            lead_at_most,
+        } = args;
+        let mesh_provider = self.judged("--mesh-provider", given::mesh_provider(&mesh_provider));
+        let metrics_server =
+            self.judged("--metrics-server", given::metrics_server(&metrics_server));
+        let selector_labels =
+            self.judged("--selector-labels", given::selector_labels(selector_labels));
+        let include_label_prefix = self.judged(
+            "--include-label-prefix",
+            given::label_prefixes(include_label_prefix),
+        );
+        let namespaces = self.judged("--namespace", given::namespaces(namespace));
+        let allow_hosts = self.globs("--allow-hosts", allow_hosts, "*.example.com");
+        let lease_namespace = self.judged("--lease-namespace", given::namespace(&lease_namespace));
+        let home = match home {
+            Some(home) if home.is_empty() => {
+                self.wrong("--home", "is empty; give the name of a cluster")
+            }
+            home => Some(home),
+        };
+        let lead_at_most = match lead_at_most.parse() {
+            Ok(most) if most >= 1 => Some(most),
+            Ok(_) | Err(_) => self.wrong(
+                "--lead-at-most",
+                format_args!("{lead_at_most:?} is not a whole number from 1"),
+            ),
+        };
+        Some(Driving {
             mesh_provider: mesh_provider?,
             metrics_server: metrics_server?,
-            allowed_host,
+            selector_labels: selector_labels?,
+            include_label_prefix: include_label_prefix?,
+            namespaces: namespaces?,
             allow_hosts,
             lease_namespace: lease_namespace?,
+            home: home?,
+            lead_at_most: lead_at_most?,
         })
     }
 
@@ -162,6 +379,19 @@ impl Judge {
             listen: listen?,
             speed: speed?,
         })
+    }
+
+    fn part(&mut self, args: RightsArgs) -> Option<Part> {
+        let RightsArgs { of } = args;
+        match of.as_str() {
+            "engine" => Some(Part::Engine),
+            "front" => Some(Part::Front),
+            "read-only" => Some(Part::ReadOnly),
+            other => self.wrong(
+                "rights",
+                format_args!("{other:?} is none of engine, front and read-only"),
+            ),
+        }
     }
 
     fn schemas(&mut self, args: SchemasArgs) -> Option<Config> {
@@ -226,20 +456,7 @@ impl Judge {
         }
     }
 
-    fn mesh_provider(&mut self, value: String) -> Option<String> {
-        if value == "istio" {
-            Some(value)
-        } else {
-            self.wrong(
-                "--mesh-provider",
-                format_args!(
-                    "{value:?} is not carried out by this version; istio is the one that is"
-                ),
-            )
-        }
-    }
-
-    fn files(&mut self, paths: Vec<String>) -> Vec<PathBuf> {
+    fn files(&mut self, flag: &str, what: &str, paths: Vec<String>) -> Vec<PathBuf> {
         let mut files = Vec::new();
         for path in paths {
             let opened = File::open(&path).and_then(|file| file.metadata());
@@ -247,11 +464,11 @@ impl Judge {
                 Ok(metadata) if metadata.is_file() => files.push(PathBuf::from(path)),
                 Ok(_) => {
                     self.mistakes.push(format!(
-                        "--kubeconfig: {path:?} is not a file; give the path of a kubeconfig"
+                        "{flag}: {path:?} is not a file; give the path of {what}"
                     ));
                 }
                 Err(error) => self.mistakes.push(format!(
-                    "--kubeconfig: {path:?} cannot be read ({error}); give the path of a kubeconfig"
+                    "{flag}: {path:?} cannot be read ({error}); give the path of {what}"
                 )),
             }
         }
@@ -278,32 +495,16 @@ impl Judge {
         }
         hosts
     }
+}
 
-    fn url(&mut self, flag: &str, value: &str) -> Option<String> {
-        match reqwest::Url::parse(value) {
-            Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => {
-                Some(value.trim_end_matches('/').to_owned())
-            }
-            Ok(_) | Err(_) => self.wrong(
-                flag,
-                format_args!("{value:?} is not an http or https URL, as in http://prometheus.istio-system:9090"),
-            ),
-        }
+/// A list with colons, as in `$KUBECONFIG`; empty parts count for nothing.
+fn path_list(list: &str) -> Vec<String> {
+    if list.is_empty() {
+        // Which is a mistake, and told as one.
+        return vec![String::new()];
     }
-
-    fn namespace(&mut self, flag: &str, value: String) -> Option<String> {
-        let label = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
-        let edges =
-            value.bytes().next().is_some_and(label) && value.bytes().next_back().is_some_and(label);
-        if edges && value.len() <= 63 && value.bytes().all(|byte| label(byte) || byte == b'-') {
-            Some(value)
-        } else {
-            self.wrong(
-                flag,
-                format_args!(
-                    "{value:?} is not the name of a namespace: at most 63 lower-case letters, digits and dashes"
-                ),
-            )
-        }
-    }
+    list.split(':')
+        .filter(|path| !path.is_empty())
+        .map(str::to_owned)
+        .collect()
 }

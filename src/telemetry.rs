@@ -91,6 +91,14 @@ struct CheckLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    name: String,
+    namespace: String,
+    cluster: String,
+    phase: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EndLabels {
     name: String,
     namespace: String,
@@ -132,6 +140,10 @@ struct Inner {
     successes: Family<EndLabels, Counter>,
     failures: Family<EndLabels, Counter>,
     run_age: Family<Target, Gauge>,
+    phase: Family<PhaseLabels, Gauge>,
+    failed_checks: Family<Target, Gauge>,
+    observed: Family<Target, FloatGauge>,
+    apart: Family<Target, Gauge>,
     requests: Family<RequestLabels, Counter>,
     request_duration: Histograms<DurationLabels>,
     /// The checks of each Canary, so that `forget` finds their series.
@@ -183,6 +195,10 @@ impl Metrics {
             successes: Family::default(),
             failures: Family::default(),
             run_age: Family::default(),
+            phase: Family::default(),
+            failed_checks: Family::default(),
+            observed: Family::default(),
+            apart: Family::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(request_buckets),
             checks: Mutex::default(),
@@ -223,6 +239,37 @@ impl Metrics {
             | Phase::Terminated => 1,
         };
         self.inner.status.get_or_create(target).set(value);
+    }
+
+    /// `canary_mcp_phase`: 1 for the phase that the Canary is in, which `flagger_canary_status` tells only roughly (a run that waits for a
+    /// person is 1 there, as one that has succeeded), and `canary_mcp_failed_checks`: the failed analyses of its last run.
+    pub fn progress(&self, target: &Target, phase: Phase, failed_checks: u32) {
+        for other in Phase::ALL {
+            let labels = in_phase(target, other);
+            if other == phase {
+                self.inner.phase.get_or_create(&labels).set(1);
+            } else {
+                self.inner.phase.remove(&labels);
+            }
+        }
+        self.inner
+            .failed_checks
+            .get_or_create(target)
+            .set(failed_checks.into());
+    }
+
+    /// `canary_mcp_observed_weight`: percent of the requests that the canary had in the last analysis, and `canary_mcp_weight_apart`: for how
+    /// many analyses in a row that has not been the written weight. `None` removes the first, for nothing was observed.
+    pub fn observed(&self, target: &Target, percent: Option<f64>, apart: u32) {
+        match percent {
+            Some(percent) => {
+                self.inner.observed.get_or_create(target).set(percent);
+            }
+            None => {
+                self.inner.observed.remove(target);
+            }
+        }
+        self.inner.apart.get_or_create(target).set(apart.into());
     }
 
     /// `flagger_canary_weight` of both workloads, `NAME-primary` and `NAME`; `canary` is percent to the canary.
@@ -292,6 +339,12 @@ impl Metrics {
         self.inner.status.remove(target);
         self.inner.duration.remove(target);
         self.inner.run_age.remove(target);
+        self.inner.failed_checks.remove(target);
+        self.inner.observed.remove(target);
+        self.inner.apart.remove(target);
+        for phase in Phase::ALL {
+            self.inner.phase.remove(&in_phase(target, phase));
+        }
         for workload in workloads(target) {
             self.inner.weight.remove(&workload);
         }
@@ -379,6 +432,26 @@ impl Inner {
             self.run_age.clone(),
         );
         registry.register(
+            "canary_mcp_phase",
+            "1 for the phase that a canary is in",
+            self.phase.clone(),
+        );
+        registry.register(
+            "canary_mcp_failed_checks",
+            "Failed analyses of a canary's last run",
+            self.failed_checks.clone(),
+        );
+        registry.register(
+            "canary_mcp_observed_weight",
+            "Percent of the requests that a canary had in its last analysis",
+            self.observed.clone(),
+        );
+        registry.register(
+            "canary_mcp_weight_apart",
+            "Analyses in a row in which the observed weight was not the written one",
+            self.apart.clone(),
+        );
+        registry.register(
             "mcp_requests",
             "Tool calls; isError counts as error",
             self.requests.clone(),
@@ -397,6 +470,15 @@ fn workloads(target: &Target) -> [WorkloadLabels; 2] {
         namespace: target.namespace.clone(),
         cluster: target.cluster.clone(),
     })
+}
+
+fn in_phase(target: &Target, phase: Phase) -> PhaseLabels {
+    PhaseLabels {
+        name: target.name.clone(),
+        namespace: target.namespace.clone(),
+        cluster: target.cluster.clone(),
+        phase: phase.name(),
+    }
 }
 
 fn check(target: &Target, metric: &str) -> CheckLabels {

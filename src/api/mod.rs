@@ -7,6 +7,7 @@ pub mod objects;
 pub mod parse;
 pub mod preview;
 pub mod revision;
+pub mod rights;
 pub mod status;
 pub mod text;
 pub mod time;

@@ -26,5 +26,3 @@ pub const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "flagger")
 pub const FLUX_RECONCILE: (&str, &str) = ("kustomize.toolkit.fluxcd.io/reconcile", "disabled");
 /// On generated Services and routes, so that Flux leaves them alone. Flagger.
 pub const FLUX_DRIFT: (&str, &str) = ("helm.toolkit.fluxcd.io/driftDetection", "disabled");
-/// Selector labels of a target, in the order in which they are looked for. Flagger: `-selector-labels`.
-pub const SELECTOR_LABELS: [&str; 3] = ["app", "name", "app.kubernetes.io/name"];

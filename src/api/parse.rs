@@ -17,7 +17,7 @@ use self::fields::Fields;
 use super::{names, objects::ObjectExt};
 use crate::decide::{
     facts::Request,
-    plan::{Plan, Scaler},
+    plan::{Labels, Plan, Scaler},
 };
 
 /// Settings of the installation that a Canary's own fields go before.
@@ -25,12 +25,15 @@ use crate::decide::{
 pub struct Settings {
     /// Routing provider of a Canary without `spec.provider` (`--mesh-provider`).
     pub mesh_provider: String,
+    /// Which labels of a target count (`--selector-labels`, `--include-label-prefix`).
+    pub labels: Labels,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
             mesh_provider: "istio".to_owned(),
+            labels: Labels::default(),
         }
     }
 }
@@ -106,6 +109,7 @@ pub fn plan(canary: &Value, settings: &Settings) -> Result<Plan, Vec<Refusal>> {
         gate_promotion,
         checks,
         metrics_server,
+        labels: settings.labels.clone(),
     };
     f.finish(plan)
 }

@@ -12,7 +12,7 @@ mod tests;
 use serde_json::{Map, Value, json};
 
 pub use self::read::state;
-use super::{parse::Refusal, time::rfc3339};
+use super::{objects::ObjectExt, parse::Refusal, time::rfc3339};
 use crate::decide::{
     facts::Moment,
     state::{Run, Stage, State},
@@ -29,6 +29,8 @@ pub struct Extra<'a> {
     pub kind: &'a str,
     /// Why the Canary is not carried out; empty when it is.
     pub refusals: &'a [Refusal],
+    /// The rights that the engine lacks to carry it out, in a sentence.
+    pub missing_rights: Option<&'a str>,
 }
 
 /// The whole status object. Equal to the stored one when nothing has changed, so that nothing needs to be written.
@@ -78,8 +80,28 @@ pub fn refused(extra: &Extra<'_>) -> Value {
 pub fn refusal_told(canary: &Value) -> bool {
     conditions::find(canary, conditions::ACCEPTED).is_some_and(|condition| {
         condition["status"] == "False"
+            && condition["reason"] != conditions::MISSING_RIGHTS
             && condition["observedGeneration"] == canary["metadata"]["generation"]
     })
+}
+
+/// The rights that the engine lacks to begin a run of this Canary, as it has found last, with what to do about it.
+#[must_use]
+pub fn missing_rights(canary: &Value) -> Option<&str> {
+    conditions::find(canary, conditions::ACCEPTED)
+        .filter(|condition| {
+            condition["status"] == "False" && condition["reason"] == conditions::MISSING_RIGHTS
+        })?
+        .str_at("/message")
+}
+
+/// Whether exactly these missing rights have been told already, for the Canary's current generation.
+#[must_use]
+pub fn missing_rights_told(canary: &Value, missing: &str) -> bool {
+    let generation = conditions::find(canary, conditions::ACCEPTED)
+        .map(|condition| &condition["observedGeneration"]);
+    missing_rights(canary) == Some(conditions::message(missing).as_str())
+        && generation == Some(&canary["metadata"]["generation"])
 }
 
 /// Whether the Canary is refused as it stands, of whatever generation.

@@ -37,7 +37,7 @@ pub fn check(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
         )),
         Some(target) => {
             all.extend(rollout(target));
-            all.extend(selector(objects, target));
+            all.extend(selector(plan, objects, target));
             all.extend(port(plan, target));
         }
     }
@@ -92,11 +92,14 @@ fn rollout(target: &Value) -> Option<Refusal> {
     ))
 }
 
-fn selector(objects: &Objects, target: &Value) -> Option<Refusal> {
-    let Some(selector) = Selector::of(target) else {
+fn selector(plan: &Plan, objects: &Objects, target: &Value) -> Option<Refusal> {
+    let Some(selector) = Selector::of(&plan.labels, target) else {
         return Some(Refusal::new(
             "spec.targetRef",
-            "the Deployment's spec.selector.matchLabels has none of app, name, app.kubernetes.io/name",
+            format!(
+                "the Deployment's spec.selector.matchLabels has none of {}",
+                plan.labels.selectors.join(", ")
+            ),
             "select its pods by one of them",
         ));
     };

@@ -27,7 +27,7 @@ use crate::{
         names,
         objects::{CANARY, ObjectExt, Objects},
     },
-    decide::plan::Plan,
+    decide::plan::{Labels, Plan},
 };
 
 /// What every object that we create carries of who creates it.
@@ -46,7 +46,7 @@ pub fn owned(object: &Value, canary: &Value) -> bool {
         .any(|owner| owner["controller"] == true && owner.str_at("/uid") == Some(canary.uid()))
 }
 
-/// A selector label and its value: the first of [`names::SELECTOR_LABELS`] in the target's selector. Flagger's rule.
+/// A selector label and its value: the first of [`Labels::selectors`] in the target's selector. Flagger's rule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Selector {
     /// The label's key.
@@ -58,23 +58,23 @@ pub struct Selector {
 impl Selector {
     /// The selector label of a Deployment; `None` when its selector has none of them.
     #[must_use]
-    pub fn of(target: &Value) -> Option<Self> {
-        let labels = &target["spec"]["selector"]["matchLabels"];
-        names::SELECTOR_LABELS.iter().find_map(|key| {
+    pub fn of(labels: &Labels, target: &Value) -> Option<Self> {
+        let selected = &target["spec"]["selector"]["matchLabels"];
+        labels.selectors.iter().find_map(|key| {
             Some(Self {
-                key: (*key).to_owned(),
-                value: labels[*key].as_str()?.to_owned(),
+                key: key.clone(),
+                value: selected[key.as_str()].as_str()?.to_owned(),
             })
         })
     }
 
     /// The selector label of the target, or what the primary's gives away when the target is gone.
     #[must_use]
-    pub fn of_copies(objects: &Objects) -> Option<Self> {
+    pub fn of_copies(labels: &Labels, objects: &Objects) -> Option<Self> {
         if let Some(target) = &objects.target {
-            return Self::of(target);
+            return Self::of(labels, target);
         }
-        let Self { key, value } = Self::of(objects.primary.as_ref()?)?;
+        let Self { key, value } = Self::of(labels, objects.primary.as_ref()?)?;
         let value = value.strip_suffix("-primary")?.to_owned();
         Some(Self { key, value })
     }

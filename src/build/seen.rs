@@ -46,7 +46,7 @@ pub fn seen(plan: &Plan, state: &State, objects: &Objects, times: Times) -> Seen
     let previous = run
         .and_then(|r| r.previous.as_deref())
         .and_then(|name| pin::pinned(objects, name));
-    let primary_has = |template: Option<&Value>| matches!((template, &objects.primary), (Some(t), Some(p)) if workload::primary_has(p, t));
+    let primary_has = |template: Option<&Value>| matches!((template, &objects.primary), (Some(t), Some(p)) if workload::primary_has(&plan.labels, p, t));
     Seen {
         now,
         led_since,

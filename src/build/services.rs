@@ -17,7 +17,7 @@ pub(super) const PROXIES: [&str; 2] = ["istio-proxy", "envoy"];
 /// Creates `S-canary` and `S-primary`, or puts their ports and selectors right. Never touches the apex.
 #[must_use]
 pub fn roles(plan: &Plan, objects: &Objects, stamp: &Stamp) -> Vec<Write> {
-    let Some(selector) = Selector::of_copies(objects) else {
+    let Some(selector) = Selector::of_copies(&plan.labels, objects) else {
         return Vec::new();
     };
     let canary = Wanted {
@@ -48,7 +48,7 @@ pub fn roles(plan: &Plan, objects: &Objects, stamp: &Stamp) -> Vec<Write> {
 /// all else stays, and it keeps its owner.
 #[must_use]
 pub fn apex(plan: &Plan, objects: &Objects, stamp: &Stamp) -> Vec<Write> {
-    let Some(selector) = Selector::of_copies(objects) else {
+    let Some(selector) = Selector::of_copies(&plan.labels, objects) else {
         return Vec::new();
     };
     let wanted = Wanted {
@@ -66,7 +66,7 @@ pub fn roles_ready(plan: &Plan, objects: &Objects) -> bool {
     let (Some(canary), Some(primary)) = (&objects.canary_service, &objects.primary_service) else {
         return false;
     };
-    let Some(selector) = Selector::of_copies(objects) else {
+    let Some(selector) = Selector::of_copies(&plan.labels, objects) else {
         return false;
     };
     right(plan, objects, canary, &selector.key, &selector.value)
@@ -76,7 +76,7 @@ pub fn roles_ready(plan: &Plan, objects: &Objects) -> bool {
 /// Whether the apex Service is there and selects the primary's pods, with the right ports.
 #[must_use]
 pub fn apex_on_primary(plan: &Plan, objects: &Objects) -> bool {
-    let Some(selector) = Selector::of_copies(objects) else {
+    let Some(selector) = Selector::of_copies(&plan.labels, objects) else {
         return false;
     };
     objects

@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Selector, Stamp, copied, metadata, template};
+use super::{Selector, Stamp, copied, metadata, set_entries, template};
 use crate::{
     api::{
         names,
         objects::{DEPLOYMENT, ObjectExt, Objects, Write},
     },
-    decide::plan::Plan,
+    decide::plan::{Labels, Plan},
 };
 
 /// Fields of a Deployment's spec that a copy has of its own. All others follow the target's.
@@ -21,11 +21,13 @@ pub fn create_primary(plan: &Plan, objects: &Objects, stamp: &Stamp, run_id: &st
     let (None, Some(target)) = (&objects.primary, &objects.target) else {
         return Vec::new();
     };
-    let Some(selector) = Selector::of(target) else {
+    let Some(selector) = Selector::of(&plan.labels, target) else {
         return Vec::new();
     };
     let mut spec = followed(target);
     let label = Map::from_iter([(selector.key.clone(), json!(selector.primary()))]);
+    let mut labels = included(&plan.labels, target);
+    labels.extend(label.clone());
     spec.insert(
         "replicas".to_owned(),
         json!(target.int_at("/spec/replicas").unwrap_or(1).max(1)),
@@ -39,21 +41,28 @@ pub fn create_primary(plan: &Plan, objects: &Objects, stamp: &Stamp, run_id: &st
         "apiVersion": DEPLOYMENT.api_version(),
         "kind": DEPLOYMENT.kind,
         "metadata": metadata(
-            plan, objects, stamp, &plan.primary(), label, copied(&target["metadata"]["annotations"]),
+            plan, objects, stamp, &plan.primary(), labels, copied(&target["metadata"]["annotations"]),
         ),
         "spec": spec,
     }))]
 }
 
 /// Writes a pinned template (the target's, as it was pinned) to the primary, as a whole, and what else of the spec follows the target.
-/// Replicas are never written; labels and annotations stay (Flagger wipes the annotations at the first promotion).
+/// Replicas are never written; annotations stay (Flagger wipes them at the first promotion), and so do labels, but for those that the
+/// primary is to take over from its target.
 #[must_use]
-pub fn copy_template(objects: &Objects, pinned: &Value, run_id: &str) -> Vec<Write> {
-    let (Some(primary), Some(selector)) = (&objects.primary, Selector::of_copies(objects)) else {
+pub fn copy_template(
+    labels: &Labels,
+    objects: &Objects,
+    pinned: &Value,
+    run_id: &str,
+) -> Vec<Write> {
+    let (Some(primary), Some(selector)) = (&objects.primary, Selector::of_copies(labels, objects))
+    else {
         return Vec::new();
     };
     let mut ops = Vec::new();
-    if !primary_has(primary, pinned) {
+    if !primary_has(labels, primary, pinned) {
         ops.push(json!({
             "op": "replace",
             "path": "/spec/template",
@@ -62,6 +71,11 @@ pub fn copy_template(objects: &Objects, pinned: &Value, run_id: &str) -> Vec<Wri
     }
     if let Some(target) = &objects.target {
         ops.extend(follow(primary, target));
+        let mut included = included(labels, target);
+        for own in [selector.key.as_str(), names::MANAGED_BY.0] {
+            included.remove(own);
+        }
+        ops.extend(set_entries(primary, "labels", &included));
     }
     if ops.is_empty() {
         return Vec::new();
@@ -74,8 +88,8 @@ pub fn copy_template(objects: &Objects, pinned: &Value, run_id: &str) -> Vec<Wri
 
 /// Whether the primary's template is the one that we would write for the target's, on the paths that we write.
 #[must_use]
-pub fn same_template(target_template: &Value, primary_template: &Value) -> bool {
-    let Some(selector) = selector_of_pair(target_template, primary_template) else {
+pub fn same_template(labels: &Labels, target_template: &Value, primary_template: &Value) -> bool {
+    let Some(selector) = selector_of_pair(labels, target_template, primary_template) else {
         return false;
     };
     let wanted = template::primary(target_template, &selector, "");
@@ -84,8 +98,8 @@ pub fn same_template(target_template: &Value, primary_template: &Value) -> bool 
 
 /// Whether the primary carries a pinned template (the target's, as it was pinned).
 #[must_use]
-pub fn primary_has(primary: &Value, pinned: &Value) -> bool {
-    same_template(pinned, &primary["spec"]["template"])
+pub fn primary_has(labels: &Labels, primary: &Value, pinned: &Value) -> bool {
+    same_template(labels, pinned, &primary["spec"]["template"])
 }
 
 /// Scales the target up from zero. Flagger's rule: the scaler's minimum, without a scaler the primary's replicas, at least 1.
@@ -135,15 +149,27 @@ fn replicas(deployment: &Value) -> i64 {
 }
 
 /// The selector label, from the two templates alone: the one that differs by our suffix.
-fn selector_of_pair(target: &Value, primary: &Value) -> Option<Selector> {
-    names::SELECTOR_LABELS.iter().find_map(|key| {
-        let value = target["metadata"]["labels"][*key].as_str()?;
+fn selector_of_pair(labels: &Labels, target: &Value, primary: &Value) -> Option<Selector> {
+    labels.selectors.iter().find_map(|key| {
+        let value = target["metadata"]["labels"][key.as_str()].as_str()?;
         let selector = Selector {
-            key: (*key).to_owned(),
+            key: key.clone(),
             value: value.to_owned(),
         };
-        (primary["metadata"]["labels"][*key] == selector.primary()).then_some(selector)
+        (primary["metadata"]["labels"][key.as_str()] == selector.primary()).then_some(selector)
     })
+}
+
+/// The target's labels that its primary takes over. Flagger's rule: those that begin with a prefix, all of them with `*`.
+fn included(labels: &Labels, target: &Value) -> Map<String, Value> {
+    let wanted = |key: &String| {
+        let mut prefixes = labels.prefixes.iter();
+        prefixes.any(|prefix| prefix == "*" || key.starts_with(prefix.as_str()))
+    };
+    copied(&target["metadata"]["labels"])
+        .into_iter()
+        .filter(|(key, _)| wanted(key))
+        .collect()
 }
 
 /// What of the target's spec a primary follows.

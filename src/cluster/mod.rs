@@ -9,13 +9,13 @@ use http::header;
 use kube::Client;
 use serde_json::Value;
 
+pub mod access;
 mod cache;
 pub mod clock;
 pub mod embedded;
 pub mod error;
 mod events;
 pub mod form;
-mod kubeconfig;
 pub mod lease;
 mod lease_view;
 mod prepare;
@@ -24,6 +24,7 @@ pub mod proxy_address;
 mod raw;
 pub mod registry;
 pub mod selector;
+pub mod sources;
 pub mod watch;
 mod wire;
 mod write;
@@ -80,6 +81,33 @@ pub struct Overrides {
     pub mesh_provider: Option<String>,
     /// Prometheus, as seen from inside the cluster (`--metrics-server`).
     pub metrics_server: Option<String>,
+    /// Labels that tell a target's pods (`--selector-labels`).
+    pub selector_labels: Option<Vec<String>>,
+    /// Beginnings of the labels that a primary takes over (`--include-label-prefix`).
+    pub include_label_prefix: Option<Vec<String>>,
+    /// The only namespaces that are led and shown (`--namespace`); empty is all of them.
+    pub namespaces: Option<Vec<String>>,
+}
+
+impl Overrides {
+    /// These, and what the others say where these say nothing.
+    #[must_use]
+    pub fn or(self, others: Self) -> Self {
+        let Self {
+            mesh_provider,
+            metrics_server,
+            selector_labels,
+            include_label_prefix,
+            namespaces,
+        } = self;
+        Self {
+            mesh_provider: mesh_provider.or(others.mesh_provider),
+            metrics_server: metrics_server.or(others.metrics_server),
+            selector_labels: selector_labels.or(others.selector_labels),
+            include_label_prefix: include_label_prefix.or(others.include_label_prefix),
+            namespaces: namespaces.or(others.namespaces),
+        }
+    }
 }
 
 /// One cluster. Cheap to clone.
@@ -427,6 +455,19 @@ impl Cluster {
             namespace: namespace.unwrap_or_default(),
         };
         Error::new(context, cause)
+    }
+
+    /// The error of what needs a watch that does not work, for this reason.
+    #[must_use]
+    pub fn unwatched(&self, kind: &Kind, namespace: &str, why: String) -> Error {
+        let context = Context {
+            cluster: self.name(),
+            operation: "watch",
+            object: &format!("{} of namespace {namespace}", kind.plural),
+            resource: &wire::resource(kind),
+            namespace,
+        };
+        Error::of_kind(ErrorKind::Rejected, context, Some(Cause::Own(why)))
     }
 
     fn plain_error(&self, object: &str, path: &str, cause: Cause) -> Error {

@@ -1,44 +1,24 @@
 //! [`Registry`]: the clusters that this process knows, by name and labels.
 //!
-//! They come from the kubeconfig files that were named (never `$KUBECONFIG` unasked), from the service account when we run inside a
-//! cluster, and from the embedded fleet. One that cannot be used is a row with the reason, not a failure.
+//! Where they come from is told in [`super::sources`]. One that cannot be used is a row with the reason, not a failure.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
-
-use futures::future::join_all;
-use tokio::sync::watch;
-use wildmatch::WildMatch;
-
-use super::{
-    Cluster, ClusterSpec,
-    kubeconfig::{contexts, own_cluster},
-    selector::Selector,
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-pub use super::kubeconfig::{EMBEDDED_EXTENSION, LABELS_EXTENSION};
+use jiff::Timestamp;
+use tokio::sync::watch;
 
-/// Name of the cluster that we run inside of.
-pub const IN_CLUSTER: &str = "in-cluster";
+use super::{Cluster, ClusterSpec, selector::Selector};
+
+pub use super::sources::{EMBEDDED_EXTENSION, LABELS_EXTENSION};
+
 /// Edits that a name may be away from one that is meant.
 const NEAR: usize = 3;
 
-/// Where clusters come from.
-#[derive(Default)]
-pub struct Sources {
-    /// Kubeconfig files; every context of each is a cluster.
-    pub kubeconfigs: Vec<PathBuf>,
-    /// Globs over context names: the ones that the engine may lead.
-    pub lead: Vec<String>,
-    /// This process runs inside a cluster (`KUBERNETES_SERVICE_HOST` is set): that cluster, which the engine leads.
-    pub in_cluster: bool,
-    /// The embedded fleet of this process.
-    pub embedded: Vec<ClusterSpec>,
-}
-
-/// Why there is no registry: what is wrong in the files, all of it.
-#[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("\n"))]
-pub struct RegistryError(pub Vec<String>);
+/// Clusters that are gone and still spoken of; the oldest are forgotten.
+const MOST_GONE: usize = 100;
 
 /// One cluster, or why it cannot be used.
 #[derive(Debug, Clone)]
@@ -49,73 +29,49 @@ pub struct Entry {
     pub labels: BTreeMap<String, String>,
     /// The cluster, or the reason why it cannot be used and what to do about it.
     pub cluster: Result<Cluster, String>,
+    /// What is to be known of it although it can be used: that another source has one of the same name, say.
+    pub note: Option<String>,
 }
 
 /// All clusters that this process knows, by name, as they are now. Cheap to clone; every clone sees the same changes.
 #[derive(Debug, Clone)]
 pub struct Registry {
     entries: watch::Sender<Arc<[Entry]>>,
+    /// When a cluster was there last that is no more, by name.
+    gone: Arc<Mutex<BTreeMap<String, Timestamp>>>,
 }
 
 // === impl Registry ===
 
 impl Registry {
-    /// Reads the files and builds a client for each context. Only an embedded cluster is called, for its clock.
-    ///
-    /// # Errors
-    /// Every file that cannot be read and every name that is there twice, at once.
-    pub async fn load(sources: Sources) -> Result<Self, RegistryError> {
-        install_crypto();
-        let Sources {
-            kubeconfigs,
-            lead,
-            in_cluster,
-            embedded,
-        } = sources;
-        let mut problems = Vec::new();
-        let mut entries: Vec<(String, Entry)> = embedded
-            .into_iter()
-            .map(|spec| ("the embedded fleet".to_owned(), Entry::of(spec)))
-            .collect();
-        if in_cluster {
-            entries.push((
-                "the service account of this pod".to_owned(),
-                own_cluster().await,
-            ));
-        }
-        let lead: Vec<WildMatch> = lead.iter().map(|glob| WildMatch::new(glob)).collect();
-        for path in kubeconfigs {
-            let place = path.display().to_string();
-            match contexts(&path) {
-                Ok(contexts) => {
-                    let made = join_all(contexts.into_iter().map(|context| context.entry(&lead)));
-                    let made = made.await.into_iter();
-                    entries.extend(made.map(|entry| (place.clone(), entry)));
-                }
-                Err(problem) => problems.push(problem),
-            }
-        }
-        problems.extend(twice(&entries));
-        if !problems.is_empty() {
-            return Err(RegistryError(problems));
-        }
-        Ok(Self::of(
-            entries.into_iter().map(|(_, entry)| entry).collect(),
-        ))
-    }
-
     /// A registry of these clusters; of two with one name the first counts.
     #[must_use]
     pub fn of(entries: Vec<Entry>) -> Self {
         Self {
             entries: watch::channel(by_name(entries)).0,
+            gone: Arc::default(),
         }
     }
 
     /// Other clusters from now on; of two with one name the first counts. An entry that has not changed must keep its [`Cluster`], so that
     /// nothing that runs on it begins anew.
     pub fn replace(&self, entries: Vec<Entry>) {
-        self.entries.send_replace(by_name(entries));
+        let now = by_name(entries);
+        let has = |name: &str| now.iter().any(|entry| entry.name == name);
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.retain(|name, _| !has(name));
+        for entry in self.all().iter().filter(|entry| !has(&entry.name)) {
+            gone.insert(entry.name.clone(), Timestamp::now());
+        }
+        while gone.len() > MOST_GONE {
+            let oldest = gone.iter().min_by_key(|(_, at)| **at);
+            let Some(oldest) = oldest.map(|(name, _)| name.clone()) else {
+                break;
+            };
+            gone.remove(&oldest);
+        }
+        drop(gone);
+        self.entries.send_replace(now);
     }
 
     /// Every cluster, by name, the ones that cannot be used too.
@@ -145,7 +101,16 @@ impl Registry {
                 cluster: Err(reason),
                 ..
             }) => Err(format!("cluster {name} cannot be used: {reason}")),
-            None => Err(missing(name, &entries)),
+            None => {
+                let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+                Err(match gone.get(name) {
+                    Some(at) => format!(
+                        "cluster {name} was removed at {}, from where clusters are found; its rollouts were left as they were then",
+                        at.strftime("%Y-%m-%dT%H:%M:%SZ")
+                    ),
+                    None => missing(name, &entries),
+                })
+            }
         }
     }
 
@@ -212,6 +177,7 @@ impl Entry {
             name: cluster.name().to_owned(),
             labels: cluster.labels().clone(),
             cluster: Ok(cluster),
+            note: None,
         }
     }
 }
@@ -250,25 +216,6 @@ fn edits(a: &str, b: &str) -> usize {
     row.last().copied().unwrap_or(0)
 }
 
-/// Names that come from two places.
-fn twice(entries: &[(String, Entry)]) -> Vec<String> {
-    let mut places: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for (place, entry) in entries {
-        places.entry(&entry.name).or_default().push(place);
-    }
-    places
-        .into_iter()
-        .filter(|(_, places)| places.len() > 1)
-        .map(|(name, places)| {
-            format!(
-                "cluster name {name} is there {} times, in {}: rename one with kubectl config rename-context",
-                places.len(),
-                places.join(" and ")
-            )
-        })
-        .collect()
-}
-
 /// One crypto provider for the whole process; a second call changes nothing.
 pub fn install_crypto() {
     // An error says that one is there already.
@@ -278,136 +225,6 @@ pub fn install_crypto() {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const FILE: &str = r#"
-apiVersion: v1
-kind: Config
-current-context: prod-kr
-clusters:
-- name: kr
-  cluster:
-    server: https://127.0.0.1:1
-    insecure-skip-tls-verify: true
-    extensions:
-    - name: canary-mcp.dev/labels
-      extension: {env: production, region: kr}
-- name: proxied
-  cluster: {server: "https://127.0.0.1:1", proxy-url: "ftp://x"}
-- name: embedded
-  cluster:
-    server: http://127.0.0.1:1/clusters/staging
-    extensions:
-    - name: canary-mcp.dev/embedded
-      extension: {clock: "http://127.0.0.1:1/clusters/staging/clock", labels: {env: staging}}
-users:
-- name: u
-  user: {token: secret-token}
-contexts:
-- name: prod-kr
-  context: {cluster: kr, user: u}
-- name: prod-jp
-  context: {cluster: kr, user: u}
-- name: lost
-  context: {cluster: nowhere, user: u}
-- name: behind-proxy
-  context: {cluster: proxied, user: u}
-- name: staging
-  context: {cluster: embedded, user: u}
-"#;
-
-    fn file(name: &str, text: &str) -> PathBuf {
-        let path =
-            std::env::temp_dir().join(format!("canary-mcp-registry-{}-{name}", std::process::id()));
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    #[tokio::test]
-    async fn every_context_is_a_row_and_only_the_named_ones_lead() {
-        let path = file("all", FILE);
-        let sources = Sources {
-            kubeconfigs: vec![path.clone()],
-            lead: vec!["*-kr".to_owned()],
-            ..Sources::default()
-        };
-        let registry = Registry::load(sources).await.unwrap();
-        std::fs::remove_file(path).unwrap();
-
-        let all = registry.all();
-        let rows: Vec<(&str, Option<bool>)> = all
-            .iter()
-            .map(|entry| {
-                (
-                    entry.name.as_str(),
-                    entry.cluster.as_ref().ok().map(Cluster::may_lead),
-                )
-            })
-            .collect();
-        assert_eq!(
-            rows,
-            [
-                ("behind-proxy", None),
-                ("lost", None),
-                ("prod-jp", Some(false)),
-                ("prod-kr", Some(true)),
-                ("staging", None),
-            ]
-        );
-        let told = registry.get("staging").unwrap_err();
-        assert!(
-            told.starts_with("cluster staging cannot be used: its clock cannot be read, start it with: canary-mcp cluster ("),
-            "{told}"
-        );
-        for entry in registry.all().iter() {
-            let told = format!("{entry:?}");
-            assert!(!told.contains("secret-token"), "{told}");
-        }
-        let selected = registry.select("env in (staging),!region").unwrap();
-        let selected: Vec<&str> = selected.iter().map(|entry| entry.name.as_str()).collect();
-        assert_eq!(selected, ["staging"]);
-        assert_eq!(
-            registry.select("env=production").unwrap().len(),
-            2,
-            "both contexts of the labelled cluster"
-        );
-        assert_eq!(
-            registry.select("env in").unwrap_err(),
-            "selector: \"env in\" in \"env in\" is no label key, write for example: env=production"
-        );
-    }
-
-    #[tokio::test]
-    async fn everything_that_is_wrong_is_told_at_once() {
-        let first = file("first", FILE);
-        let second = file(
-            "second",
-            "contexts: [{name: prod-kr, context: {cluster: a, user: b}}]\n",
-        );
-        let sources = Sources {
-            kubeconfigs: vec![
-                first.clone(),
-                second.clone(),
-                PathBuf::from("/nowhere/kubeconfig"),
-            ],
-            ..Sources::default()
-        };
-        let RegistryError(problems) = Registry::load(sources).await.unwrap_err();
-        assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(
-            problems[0].starts_with("cannot read kubeconfig /nowhere/kubeconfig: "),
-            "{problems:?}"
-        );
-        assert_eq!(
-            problems[1],
-            format!(
-                "cluster name prod-kr is there 2 times, in {} and {}: rename one with kubectl config rename-context",
-                first.display(),
-                second.display()
-            )
-        );
-        std::fs::remove_file(first).unwrap();
-        std::fs::remove_file(second).unwrap();
-    }
 
     #[test]
     fn a_wrong_name_is_met_with_the_right_ones() {
@@ -427,6 +244,7 @@ contexts:
             name: name.to_owned(),
             labels: BTreeMap::new(),
             cluster: Err("x".to_owned()),
+            note: None,
         });
         let registry = Registry::of(entries.to_vec());
         assert_eq!(

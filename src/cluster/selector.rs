@@ -111,9 +111,18 @@ fn requirement(text: &str) -> Result<Expression, String> {
     Ok(Expression::Exists(key(text, text)?))
 }
 
-/// A label key: `[prefix/]name`, the name of at most 63 characters, the prefix a DNS subdomain.
 fn key(name: &str, of: &str) -> Result<String, String> {
     let name = name.trim();
+    if !is_key(name) {
+        return Err(format!(
+            "{name:?} in {of:?} is no label key, write for example: env=production"
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+/// `[prefix/]name`, the name of at most 63 characters, the prefix a DNS subdomain.
+pub(crate) fn is_key(name: &str) -> bool {
     let (prefix, short) = name
         .split_once('/')
         .map_or((None, name), |(prefix, short)| (Some(prefix), short));
@@ -125,17 +134,17 @@ fn key(name: &str, of: &str) -> Result<String, String> {
                 })
             })
     });
-    if short.is_empty() || !prefix_fits || !is_label_text(short) {
-        return Err(format!(
-            "{name:?} in {of:?} is no label key, write for example: env=production"
-        ));
-    }
-    Ok(name.to_owned())
+    !short.is_empty() && prefix_fits && is_label_text(short)
+}
+
+/// Empty, or at most 63 letters, digits, `-`, `_` and `.` with a letter or digit at both ends.
+pub(crate) fn is_value(text: &str) -> bool {
+    text.is_empty() || is_label_text(text)
 }
 
 fn value(given: &str, of: &str) -> Result<String, String> {
     let given = given.trim();
-    if !given.is_empty() && !is_label_text(given) {
+    if !is_value(given) {
         return Err(format!(
             "{given:?} in {of:?} is no label value: at most 63 letters, digits, '-', '_' and '.', with a letter or digit at both ends"
         ));

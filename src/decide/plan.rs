@@ -44,6 +44,28 @@ pub struct Plan {
     pub checks: Vec<Check>,
     /// Prometheus of this Canary alone (`spec.metricsServer`).
     pub metrics_server: Option<String>,
+    /// Which labels of the target count, by the installation's settings.
+    pub labels: Labels,
+}
+
+/// Labels that the installation's settings name. The defaults are Flagger's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labels {
+    /// Labels that tell a target's pods, in the order in which its selector is searched for them (`--selector-labels`).
+    pub selectors: Vec<String>,
+    /// Beginnings of the labels that a primary takes over from its target, `*` for all (`--include-label-prefix`).
+    pub prefixes: Vec<String>,
+}
+
+impl Default for Labels {
+    fn default() -> Self {
+        Self {
+            selectors: ["app", "name", "app.kubernetes.io/name"]
+                .map(str::to_owned)
+                .to_vec(),
+            prefixes: Vec::new(),
+        }
+    }
 }
 
 /// `spec.service`: names, ports and hosts. What is copied raw (match, retries, headers, trafficPolicy, ...)

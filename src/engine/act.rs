@@ -69,7 +69,9 @@ fn writes(
             });
             let template = pin.and_then(|name| pin::pinned(objects, name));
             match (template, run) {
-                (Some(template), Some(run)) => workload::copy_template(objects, template, &run.id),
+                (Some(template), Some(run)) => {
+                    workload::copy_template(&plan.labels, objects, template, &run.id)
+                }
                 _ => Vec::new(),
             }
         }

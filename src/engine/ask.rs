@@ -14,7 +14,7 @@ use crate::{
     cluster::{Cluster, ServiceCall},
     decide::{
         facts::{Analysis, Reading, Sample},
-        plan::{Check, Plan, Source},
+        plan::{self, Check, Plan},
         share,
         state::State,
     },
@@ -132,6 +132,81 @@ pub(super) async fn online(
     }
 }
 
+/// Where a check's query goes, for the rights that it takes.
+pub(super) struct Source {
+    /// Namespace of the object that names the address.
+    pub(super) namespace: String,
+    /// A `MetricTemplate` names it.
+    pub(super) template: bool,
+    /// Credentials go with it.
+    pub(super) secret: bool,
+    /// The way to it; `None` where the address is refused.
+    pub(super) route: Option<Route>,
+}
+
+/// Where the queries of the plan's checks go.
+pub(super) fn sources(plan: &Plan, objects: &Objects, settings: &Settings) -> Vec<Source> {
+    let one = |check: &Check| {
+        let (provider, template) = match &check.source {
+            plan::Source::Template { namespace, name } => {
+                let template = objects.templates.get(&(namespace.clone(), name.clone()))?;
+                let template = MetricTemplate::read(template).ok()?;
+                (provider(plan, settings, &template), true)
+            }
+            plan::Source::SuccessRate
+            | plan::Source::Duration
+            | plan::Source::Named(_)
+            | plan::Source::Query(_) => (installed(plan, settings), false),
+        };
+        let Provider {
+            address,
+            namespace,
+            from_flag,
+            secret,
+            ..
+        } = provider;
+        let route = address::route(&address, &namespace, &settings.allow_hosts, from_flag).ok();
+        Some(Source {
+            namespace,
+            template,
+            secret: secret.is_some(),
+            route,
+        })
+    };
+    plan.checks.iter().filter_map(one).collect()
+}
+
+/// Prometheus of the Canary or of the installation.
+fn installed(plan: &Plan, settings: &Settings) -> Provider {
+    let own = plan.metrics_server.clone();
+    Provider {
+        from_flag: own.is_none(),
+        address: own.unwrap_or_else(|| settings.metrics_server.clone()),
+        namespace: plan.namespace.clone(),
+        headers: Vec::new(),
+        secret: None,
+        insecure: false,
+    }
+}
+
+fn provider(plan: &Plan, settings: &Settings, template: &MetricTemplate) -> Provider {
+    let installed = installed(plan, settings);
+    let each = |(name, values): &(String, Vec<String>)| {
+        values
+            .iter()
+            .map(|value| (name.clone(), value.clone()))
+            .collect::<Vec<_>>()
+    };
+    Provider {
+        from_flag: template.address.is_none() && installed.from_flag,
+        address: template.address.clone().unwrap_or(installed.address),
+        secret: template.secret.clone(),
+        insecure: template.insecure,
+        namespace: template.namespace.clone(),
+        headers: template.headers.iter().flat_map(each).collect(),
+    }
+}
+
 struct Asker<'a> {
     settings: &'a Settings,
     direct: &'a Transport,
@@ -178,22 +253,22 @@ impl Asker<'_> {
     /// The query of a check as it is written, and who is asked.
     fn question(&self, check: &Check) -> Result<(String, Provider), String> {
         let query = match &check.source {
-            Source::SuccessRate => builtin::SUCCESS_RATE.to_owned(),
-            Source::Duration => builtin::DURATION.to_owned(),
-            Source::Named(named) => builtin::named(*named),
-            Source::Query(query) => query.clone(),
-            Source::Template { namespace, name } => {
+            plan::Source::SuccessRate => builtin::SUCCESS_RATE.to_owned(),
+            plan::Source::Duration => builtin::DURATION.to_owned(),
+            plan::Source::Named(named) => builtin::named(*named),
+            plan::Source::Query(query) => query.clone(),
+            plan::Source::Template { namespace, name } => {
                 let key = (namespace.clone(), name.clone());
                 let Some(template) = self.objects.templates.get(&key) else {
                     return Err(format!("there is no MetricTemplate {name} in {namespace}"));
                 };
                 let template = MetricTemplate::read(template)
                     .map_err(|reason| format!("MetricTemplate {namespace}/{name}: {reason}"))?;
-                let provider = self.provider(&template);
+                let provider = provider(self.plan, self.settings, &template);
                 return Ok((template.query, provider));
             }
         };
-        Ok((query, self.installed()))
+        Ok((query, installed(self.plan, self.settings)))
     }
 
     fn values_of(&self, check: &Check) -> Values {
@@ -213,7 +288,11 @@ impl Asker<'_> {
     async fn of_interval(&self, query: &str) -> Option<f64> {
         let interval = format!("{}s", self.plan.interval / 1000);
         let values = self.values(interval, Vec::new());
-        match self.query(query, &values, &self.installed()).await.value {
+        match self
+            .query(query, &values, &installed(self.plan, self.settings))
+            .await
+            .value
+        {
             Reading::Value(value) => Some(value),
             Reading::NoData | Reading::Error(_) => None,
         }
@@ -281,37 +360,6 @@ impl Asker<'_> {
         let secret = self.cluster.get(&of).await.map_err(|e| e.report())?;
         let secret = secret.ok_or_else(|| format!("there is no Secret {name} in {namespace}"))?;
         Auth::of(&secret).map_err(|why| format!("Secret {namespace}/{name} {why}"))
-    }
-
-    /// Prometheus of the Canary or of the installation.
-    fn installed(&self) -> Provider {
-        let own = self.plan.metrics_server.clone();
-        Provider {
-            from_flag: own.is_none(),
-            address: own.unwrap_or_else(|| self.settings.metrics_server.clone()),
-            namespace: self.plan.namespace.clone(),
-            headers: Vec::new(),
-            secret: None,
-            insecure: false,
-        }
-    }
-
-    fn provider(&self, template: &MetricTemplate) -> Provider {
-        let installed = self.installed();
-        let each = |(name, values): &(String, Vec<String>)| {
-            values
-                .iter()
-                .map(|value| (name.clone(), value.clone()))
-                .collect::<Vec<_>>()
-        };
-        Provider {
-            from_flag: template.address.is_none() && installed.from_flag,
-            address: template.address.clone().unwrap_or(installed.address),
-            secret: template.secret.clone(),
-            insecure: template.insecure,
-            namespace: template.namespace.clone(),
-            headers: template.headers.iter().flat_map(each).collect(),
-        }
     }
 
     fn values(&self, interval: String, variables: Vec<(String, String)>) -> Values {

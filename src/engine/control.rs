@@ -316,6 +316,15 @@ impl Control {
 
     /// The Canary with what is shown of it, its events and who leads.
     pub(super) async fn read(&self, cluster: &Cluster, key: &Key) -> Result<Objects, ControlError> {
+        let settings = self.shared.settings.on(cluster);
+        if !settings.covers(&key.namespace) {
+            return Err(ControlError::NotFound(format!(
+                "namespace: {:?} is not led and shown on cluster {}; --namespace allows {}",
+                key.namespace,
+                key.cluster,
+                settings.namespaces.join(", ")
+            )));
+        }
         let canary = objects::canary(cluster, &key.namespace, &key.name).await;
         match canary.map_err(|e| unreachable(&e))? {
             Some(canary) => self.around(cluster, canary).await,
@@ -351,7 +360,8 @@ impl Control {
     }
 
     async fn no_canary(&self, cluster: &Cluster, key: &Key) -> ControlError {
-        let there: Vec<String> = match cluster.list(&CANARY, None, None, None).await {
+        let settings = self.shared.settings.on(cluster);
+        let there: Vec<String> = match objects::canaries(cluster, &settings, None).await {
             Ok(canaries) => canaries
                 .iter()
                 .map(|c| format!("{}/{}", c.namespace(), c.name()))
@@ -377,9 +387,9 @@ impl Control {
         let named = |why: String| format!("{}: {why}", entry.name);
         let cluster = entry.cluster.as_ref().map_err(|why| named(why.clone()))?;
         let reads = async {
-            let canaries = cluster
-                .list(&CANARY, filter.namespace.as_deref(), None, None)
-                .await?;
+            let settings = self.shared.settings.on(cluster);
+            let namespace = filter.namespace.as_deref();
+            let canaries = objects::canaries(cluster, &settings, namespace).await?;
             let wanted = |c: &Object| filter.name.as_deref().is_none_or(|n| n == c.name());
             let around = canaries
                 .into_iter()

@@ -7,6 +7,7 @@ mod definition;
 mod lead;
 mod objects;
 mod preview;
+mod rights;
 mod rollout;
 mod rows;
 mod start;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub metrics_server: String,
     /// Globs of hosts that manifests may name (`--allow-hosts`).
     pub allow_hosts: Vec<String>,
+    /// The only namespaces that are led and shown (`--namespace`); empty is all of them.
+    pub namespaces: Vec<String>,
     /// What a Canary's own fields go before.
     pub parse: parse::Settings,
 }
@@ -55,6 +58,7 @@ impl Default for Settings {
             lease_namespace: "canary-mcp-system".to_owned(),
             metrics_server: "http://prometheus.istio-system:9090".to_owned(),
             allow_hosts: Vec::new(),
+            namespaces: Vec::new(),
             parse: parse::Settings::default(),
         }
     }
@@ -67,11 +71,37 @@ impl Settings {
         let Overrides {
             mesh_provider,
             metrics_server,
+            selector_labels,
+            include_label_prefix,
+            namespaces,
         } = cluster.overrides().clone();
         let mut own = self.clone();
         own.metrics_server = metrics_server.unwrap_or(own.metrics_server);
+        own.namespaces = namespaces.unwrap_or(own.namespaces);
         own.parse.mesh_provider = mesh_provider.unwrap_or(own.parse.mesh_provider);
+        let labels = &mut own.parse.labels;
+        labels.selectors = selector_labels.unwrap_or(std::mem::take(&mut labels.selectors));
+        labels.prefixes = include_label_prefix.unwrap_or(std::mem::take(&mut labels.prefixes));
         own
+    }
+
+    /// Whether this namespace is led and shown.
+    #[must_use]
+    pub fn covers(&self, namespace: &str) -> bool {
+        self.namespaces.is_empty() || self.namespaces.iter().any(|one| one == namespace)
+    }
+
+    /// What to list, to see all that is led and shown: the namespaces, or `None` for the cluster as a whole. Who may list only some
+    /// namespaces is not allowed the whole.
+    #[must_use]
+    pub fn lists(&self) -> Vec<Option<&str>> {
+        if self.namespaces.is_empty() {
+            return vec![None];
+        }
+        self.namespaces
+            .iter()
+            .map(|one| Some(one.as_str()))
+            .collect()
     }
 }
 
@@ -82,6 +112,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Calls to what is outside of the clusters.
     pub(crate) direct: Transport,
+    /// What we may do in the cluster.
+    rights: Arc<rights::Known>,
 }
 
 /// The tasks that drive rollouts, one for each cluster that may be led, for as long as the registry has it.
@@ -135,6 +167,7 @@ async fn lead_all(registry: Registry, shared: Shared, stop: CancellationToken) {
             led.entry(name).or_insert_with(|| {
                 let own = Shared {
                     settings: shared.settings.on(&cluster),
+                    rights: Arc::default(),
                     ..shared.clone()
                 };
                 let stop = stop.child_token();
@@ -173,10 +206,17 @@ impl Engine {
             settings,
             metrics,
             direct,
+            rights: Arc::default(),
         };
         let stop = CancellationToken::new();
         let task = tokio::spawn(lead_all(registry.clone(), shared, stop.clone()));
         Self { stop, task }
+    }
+
+    /// Says whether the engine still runs, for as long as it is asked: it ends only when it is stopped, or by a mistake of ours.
+    pub fn alive(&self) -> impl Fn() -> bool + Send + Sync + 'static {
+        let (task, stop) = (self.task.abort_handle(), self.stop.clone());
+        move || stop.is_cancelled() || !task.is_finished()
     }
 
     /// Stops driving and gives the Leases back. Rollouts stay where they are; whoever leads next goes on.

@@ -2,6 +2,7 @@
 
 use futures::future::join_all;
 
+use super::Settings;
 use crate::{
     api::{
         names,
@@ -179,6 +180,24 @@ pub(super) async fn canary(
         name: name.to_owned(),
     };
     cluster.get(&of).await
+}
+
+/// The Canaries of a cluster that are led and shown, or those of one namespace: one list, or one for each namespace that the settings name.
+pub(super) async fn canaries(
+    cluster: &Cluster,
+    settings: &Settings,
+    namespace: Option<&str>,
+) -> Result<Vec<Object>, Error> {
+    let lists = match namespace {
+        Some(namespace) if settings.covers(namespace) => vec![Some(namespace)],
+        Some(_) => Vec::new(),
+        None => settings.lists(),
+    };
+    let lists = lists
+        .into_iter()
+        .map(|namespace| cluster.list(&CANARY, namespace, None, None));
+    let lists = join_all(lists).await.into_iter();
+    Ok(lists.collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 /// Reads both workloads of a Canary: what a row of the table shows.

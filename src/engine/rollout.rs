@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Shared, act, ask,
+    Shared, act, ask, rights,
     tell::{Said, Teller, driven_by, not_ours},
     world::{self, CloseUp, Near, VERIFY, World},
 };
@@ -106,6 +106,8 @@ pub(super) struct Rollout {
     plan: Option<Plan>,
     /// Why the spec cannot be carried out as it stands.
     pub(super) refusals: Vec<Refusal>,
+    /// The rights that we lack for the next run, in a sentence.
+    pub(super) missing_rights: Option<String>,
     /// What the metrics show of this Canary.
     pub(super) shown: Option<Target>,
     /// The pods and `ReplicaSets` of the last tick.
@@ -140,6 +142,7 @@ impl Rollout {
             said: Said::default(),
             plan: None,
             refusals: Vec::new(),
+            missing_rights: None,
             shown: None,
             fingerprint: 0,
             doubt_at: None,
@@ -147,7 +150,7 @@ impl Rollout {
         }
     }
 
-    fn times(&self, now: Moment) -> Times {
+    pub(super) fn times(&self, now: Moment) -> Times {
         Times {
             now,
             led_since: self.led_since,
@@ -172,6 +175,9 @@ impl Rollout {
                 Ok(None) => return,
                 Err(error) => {
                     self.log(&error);
+                    if error.kind() == ErrorKind::Forbidden {
+                        self.ctx.shared.rights.forget().await;
+                    }
                     tokio::select! {
                         () = tokio::time::sleep(retry) => {}
                         () = self.ctx.near.enrolled().changed() => {}
@@ -185,7 +191,8 @@ impl Rollout {
     /// Sleeps until it is time, or an object of this Canary has changed.
     async fn sleep(&mut self, wait: Wait) {
         let timer = until(self.ctx.cluster().clock().clone(), wait);
-        tokio::pin!(timer);
+        let granted = rights::again(self.missing_rights.is_some());
+        tokio::pin!(timer, granted);
         while !self.changed() {
             let near = &self.ctx.near;
             // When to look up what only our own writes have shown. A busy watch must not put it off.
@@ -193,6 +200,7 @@ impl Rollout {
             self.doubt_at = near.in_doubt().then_some(doubt_at);
             tokio::select! {
                 () = &mut timer => return,
+                () = &mut granted => return,
                 () = near.enrolled().changed() => {}
                 () = tokio::time::sleep_until(doubt_at), if self.doubt_at.is_some() => {
                     self.doubt_at = None;
@@ -202,7 +210,7 @@ impl Rollout {
         }
     }
 
-    fn log(&self, error: &Error) {
+    pub(super) fn log(&self, error: &Error) {
         let (cluster, namespace, name) = (
             self.ctx.cluster().name(),
             &self.ctx.namespace,
@@ -244,8 +252,13 @@ impl Rollout {
         for _ in 0..MOST_STEPS {
             // What comes in from here on wakes again.
             self.fingerprint = self.pods();
-            if !self.ctx.near.refresh().await? {
-                return Ok(None);
+            match self.ctx.near.refresh().await {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) => {
+                    self.unread(&error).await?;
+                    return Err(error);
+                }
             }
             self.ctx.near.decides();
             let Some(objects) = self.ctx.snapshot() else {
@@ -413,7 +426,7 @@ impl Rollout {
             self.close();
             return false;
         }
-        let labels = world::labels(objects);
+        let labels = world::labels(&self.ctx.shared.settings.parse.labels, objects);
         // Workloads that are both gone for a moment tell nothing new.
         let open = self.ctx.close.as_ref();
         if open.is_some_and(|close| labels.is_none() || close.is_by(labels.as_deref())) {
@@ -439,6 +452,29 @@ impl Rollout {
         Wait::Change
     }
 
+    /// Something could not be read. If that is because we may not, the Canary says so before anybody asks for a run.
+    async fn unread(&mut self, error: &Error) -> Result<(), Error> {
+        let Some(objects) = self.ctx.snapshot() else {
+            return Ok(());
+        };
+        let refused = matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::Rejected);
+        let canary = &objects.canary;
+        if !refused || canary.is_being_deleted() || driven_by(canary).is_some() {
+            return Ok(());
+        }
+        let state = status::state(canary, self.ctx.cluster().clock().now());
+        let Ok(plan) = parse::plan(canary, &self.ctx.shared.settings.parse) else {
+            return Ok(());
+        };
+        self.ctx.shared.rights.forget().await;
+        self.lacks_rights(&plan, &state, &objects).await?;
+        if self.missing_rights.is_some() {
+            self.refusals = Vec::new();
+            self.refuse(&objects).await?;
+        }
+        Ok(())
+    }
+
     /// The plan, if the spec can be carried out; otherwise condition `Accepted=False` and one event for each generation.
     async fn accepted(&mut self, state: &State, objects: &Objects) -> Result<Option<Plan>, Error> {
         let parsed = parse::plan(&objects.canary, &self.ctx.shared.settings.parse);
@@ -446,7 +482,14 @@ impl Rollout {
             Ok(plan) => build::check::check(plan, objects),
             Err(refusals) => refusals.clone(),
         };
+        let held_up = match (&parsed, self.refusals.is_empty()) {
+            (Ok(plan), true) => self.lacks_rights(plan, state, objects).await?,
+            _ => false,
+        };
         self.refuse(objects).await?;
+        if held_up {
+            return Ok(None);
+        }
         if let (Ok(plan), true) = (&parsed, self.refusals.is_empty()) {
             if let Some(matched) =
                 build::scaler::matched_unnamed(plan, objects).filter(|m| self.said.is_new(m))

@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, time::Duration};
 use super::{
     ask,
     control::{Inner, LEASE},
-    lead,
+    lead, objects,
 };
 use crate::{
     api::{
         objects::{CANARY, ObjectExt},
+        status,
         view::ClusterRow,
     },
     cluster::{Cluster, registry::Entry},
@@ -50,6 +51,10 @@ pub(super) async fn row(inner: &Inner, entry: &Entry) -> ClusterRow {
             let filled = tokio::time::timeout(PATIENCE, fill(inner, cluster, &mut row)).await;
             if filled.is_err() && !row.reachable {
                 row.reason = Some(format!("no answer within {PATIENCE:?}"));
+            }
+            if let Some(note) = &entry.note {
+                let reason = row.reason.take().map(|reason| format!("; {reason}"));
+                row.reason = Some(format!("{note}{}", reason.unwrap_or_default()));
             }
         }
     }
@@ -93,7 +98,7 @@ async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
         Err(_) => None,
     };
     if installed.iter().any(|(group, _)| group == CANARY.group) {
-        count(cluster, row).await;
+        count(inner, cluster, row).await;
     }
     if row.reason.is_none() && row.led_by.is_none() {
         row.reason = Some(format!(
@@ -112,12 +117,20 @@ async fn online(inner: &Inner, cluster: &Cluster) -> Result<(), String> {
         .unwrap_or_else(|_| Err(format!("no answer within {PROMETHEUS_PATIENCE:?}")))
 }
 
-async fn count(cluster: &Cluster, row: &mut ClusterRow) {
-    for canary in cluster
-        .list(&CANARY, None, None, None)
-        .await
-        .unwrap_or_default()
-    {
+async fn count(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
+    let canaries = match objects::canaries(cluster, &inner.settings.on(cluster), None).await {
+        Ok(canaries) => canaries,
+        Err(error) => {
+            row.reason.get_or_insert_with(|| error.report());
+            return;
+        }
+    };
+    // Whoever leads has found them missing and said so; nobody else knows that engine's rights.
+    if let Some(missing) = canaries.iter().find_map(|c| status::missing_rights(c)) {
+        row.reason
+            .get_or_insert_with(|| format!("no run begins, {missing}"));
+    }
+    for canary in canaries {
         let phase = canary
             .str_at("/status/phase")
             .unwrap_or(Phase::Initializing.name())

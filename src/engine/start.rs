@@ -97,6 +97,11 @@ impl Control {
                 "{why}, then call start_canary again"
             ))));
         }
+        if let Some(missing) = status::missing_rights(&objects.canary) {
+            return Ok(Err(Acted::refused(format!(
+                "whoever leads could not carry the run out: {missing}"
+            ))));
+        }
         let ops = vec![
             json!({"op": "test", "path": path, "value": old}),
             json!({"op": "replace", "path": path, "value": start.image}),
@@ -215,7 +220,12 @@ async fn set_image(cluster: &Cluster, key: &Key, write: &Write) -> Acted {
     };
     let wanted = revision(&written["spec"]["template"]);
     let begun = |canary: &Value| canary.str_at("/status/lastAppliedSpec") == Some(wanted.as_str());
-    match until(cluster, key, PATIENCE, begun).await {
+    let begun_or_not = |canary: &Value| begun(canary) || status::missing_rights(canary).is_some();
+    match until(cluster, key, PATIENCE, begun_or_not).await {
+        Some(canary) if !begun(&canary) => Acted::unconfirmed(format!(
+            "the image is set, but whoever leads cannot carry the run out: {}",
+            status::missing_rights(&canary).unwrap_or_default()
+        )),
         Some(canary) if canary.str_at("/status/lastPromotedSpec") == Some(wanted.as_str()) => {
             Acted::applied("the image is set back to what is live, so there is nothing to roll out")
         }

@@ -34,23 +34,33 @@ impl Rollout {
 
     /// Writes condition `Accepted` when it is not what is told already.
     pub(super) async fn refuse(&mut self, objects: &Objects) -> Result<(), Error> {
-        let told = if self.refusals.is_empty() {
-            !status::refusal_stands(&objects.canary)
-        } else {
-            status::refusal_told(&objects.canary)
+        let canary = &objects.canary;
+        let told = match (self.refusals.is_empty(), &self.missing_rights) {
+            (true, None) => !status::refusal_stands(canary),
+            (true, Some(missing)) => status::missing_rights_told(canary, missing),
+            (false, _) => status::refusal_told(canary),
         };
         if told {
             return Ok(());
         }
         let now = self.ctx.cluster().clock().now();
         let status = status::refused(&self.extra(objects, now));
-        self.put(objects, status).await?;
+        if let Err(error) = self.put(objects, status).await {
+            if let Some(missing) = self.missing_rights.clone() {
+                // The right to say so in the status may be one of them.
+                self.tell_once(&objects.canary, format!("No run begins, {missing}"));
+            }
+            return Err(error);
+        }
         if !self.refusals.is_empty() {
             let said: Vec<String> = self.refusals.iter().map(ToString::to_string).collect();
             self.tell(
                 &objects.canary,
                 Tell::warning(format!("Refused: {}", said.join("; "))),
             );
+        } else if let Some(missing) = self.missing_rights.clone() {
+            let message = format!("No run begins, {missing}");
+            self.tell(&objects.canary, Tell::warning(message));
         }
         Ok(())
     }
@@ -73,6 +83,7 @@ impl Rollout {
             now,
             kind: "Deployment",
             refusals: &self.refusals,
+            missing_rights: self.missing_rights.as_deref(),
         }
     }
 
@@ -85,7 +96,12 @@ impl Rollout {
         };
         let metrics = &self.ctx.shared.metrics;
         metrics.status(&target, state.phase);
+        metrics.progress(&target, state.phase, state.failed_checks);
         metrics.canary_weight(&target, state.weight);
+        let evidence = &state.evidence;
+        let observed = evidence.share.filter(|_| state.phase.running());
+        let apart = evidence.apart.as_ref().filter(|_| state.phase.running());
+        metrics.observed(&target, observed, apart.map_or(0, |a| a.intervals));
         for check in &state.evidence.checks {
             if let Some(value) = check.value {
                 metrics.analysis(&target, &check.name, value);

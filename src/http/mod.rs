@@ -46,6 +46,8 @@ pub struct Options {
     pub allowed_hosts: Vec<String>,
     /// Answers `/readyz`.
     pub ready: Ready,
+    /// Answers `/healthz`: what only a new process can mend.
+    pub healthy: Ready,
     /// Shown at `/metrics`.
     pub metrics: Metrics,
     /// How long a call may be silent before its head is sent. A head cannot be taken back, so what fails at once must fit in here.
@@ -63,6 +65,7 @@ impl Options {
         Self {
             allowed_hosts,
             ready,
+            healthy: Arc::new(|| Ok(())),
             metrics,
             grace: Duration::from_millis(500),
             keep_alive: Duration::from_secs(15),
@@ -79,6 +82,7 @@ where
     let Options {
         allowed_hosts,
         ready,
+        healthy,
         metrics,
         grace,
         keep_alive,
@@ -111,16 +115,21 @@ where
         .layer(from_fn(call::read))
         .layer(from_fn(refusal::explain))
         .layer(from_fn(strip_credentials));
-    Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readiness).with_state(ready))
-        .route("/metrics", get(exposition).with_state(metrics))
+    probes(healthy, ready, metrics)
         .merge(mcp)
         .layer(CatchPanicLayer::new())
 }
 
-async fn readiness(State(ready): State<Ready>) -> Response {
-    match ready() {
+/// The routes of a process without MCP, and of every other: `/healthz`, `/readyz` and `/metrics`.
+pub fn probes(healthy: Ready, ready: Ready, metrics: Metrics) -> Router {
+    Router::new()
+        .route("/healthz", get(judged).with_state(healthy))
+        .route("/readyz", get(judged).with_state(ready))
+        .route("/metrics", get(exposition).with_state(metrics))
+}
+
+async fn judged(State(judge): State<Ready>) -> Response {
+    match judge() {
         Ok(()) => "ok\n".into_response(),
         Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }

@@ -42,6 +42,9 @@ fn the_exposition_has_flaggers_names_and_labels() {
         },
     );
     metrics.run_age(&target(), Some(61));
+    metrics.progress(&target(), Phase::WaitingPromotion, 0);
+    metrics.progress(&target(), Phase::Progressing, 2);
+    metrics.observed(&target(), Some(14.5), 0);
     let text = metrics.encode().unwrap();
     let (comments, mut samples): (Vec<_>, Vec<_>) = text
         .lines()
@@ -59,13 +62,21 @@ fn the_exposition_has_flaggers_names_and_labels() {
             "# TYPE flagger_canary_successes counter",
             "# TYPE flagger_canary_failures counter",
             "# TYPE canary_mcp_run_age_seconds gauge",
+            "# TYPE canary_mcp_phase gauge",
+            "# TYPE canary_mcp_failed_checks gauge",
+            "# TYPE canary_mcp_observed_weight gauge",
+            "# TYPE canary_mcp_weight_apart gauge",
             "# EOF",
         ]
     );
     assert_eq!(
         samples,
         [
+            r#"canary_mcp_failed_checks{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 2"#,
+            r#"canary_mcp_observed_weight{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 14.5"#,
+            r#"canary_mcp_phase{name="mcp-server",namespace="ai-platform",cluster="prod-kr",phase="Progressing"} 1"#,
             r#"canary_mcp_run_age_seconds{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 61"#,
+            r#"canary_mcp_weight_apart{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 0"#,
             r#"flagger_canary_failures_total{name="mcp-server",namespace="ai-platform",deployment_strategy="canary",analysis_status="skipped",cluster="prod-kr"} 1"#,
             r#"flagger_canary_metric_analysis{name="mcp-server",namespace="ai-platform",metric="request-success-rate",cluster="prod-kr"} 99.9"#,
             r#"flagger_canary_status{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 0"#,
@@ -116,6 +127,8 @@ fn what_is_forgotten_leaves_no_gauge_behind() {
     metrics.canary_weight(&target(), 0);
     metrics.analysis(&target(), "mcp-latency", 182.0);
     metrics.run_age(&target(), Some(3));
+    metrics.progress(&target(), Phase::Failed, 3);
+    metrics.observed(&target(), Some(5.0), 2);
     metrics.tick(&target(), Duration::from_secs(1));
     assert_eq!(
         lines(&metrics, "flagger_canary_status"),
@@ -128,6 +141,10 @@ fn what_is_forgotten_leaves_no_gauge_behind() {
         "flagger_canary_metric_analysis",
         "flagger_canary_duration_seconds",
         "canary_mcp_run_age_seconds",
+        "canary_mcp_phase",
+        "canary_mcp_failed_checks",
+        "canary_mcp_observed_weight",
+        "canary_mcp_weight_apart",
     ] {
         assert_eq!(lines(&metrics, gone), Vec::<String>::new(), "{gone}");
     }

@@ -2,7 +2,11 @@
 
 use canary_mcp::{
     cli::Cli,
-    config::{Config, Fleet, Serve},
+    cluster::{
+        Overrides,
+        sources::{ArgoCd, given::Rule},
+    },
+    config::{Alone, Config, Driving, Fleet, Serve, Sources},
 };
 use clap::Parser as _;
 
@@ -20,6 +24,34 @@ fn parse_in(line: &str, env: &[(&str, &str)]) -> Result<Config, String> {
     .map_err(|mistakes| mistakes.to_string())
 }
 
+fn no_sources() -> Sources {
+    Sources {
+        kubeconfig: Vec::new(),
+        context: Vec::new(),
+        in_cluster: None,
+        argocd: None,
+        lead: Vec::new(),
+        cluster_labels: Vec::new(),
+        clusters_file: None,
+    }
+}
+
+fn defaults() -> Driving {
+    Driving {
+        mesh_provider: "istio".to_owned(),
+        metrics_server: "http://prometheus.istio-system:9090".to_owned(),
+        selector_labels: ["app", "name", "app.kubernetes.io/name"]
+            .map(str::to_owned)
+            .to_vec(),
+        include_label_prefix: Vec::new(),
+        namespaces: Vec::new(),
+        allow_hosts: Vec::new(),
+        lease_namespace: "canary-mcp-system".to_owned(),
+        home: None,
+        lead_at_most: 200,
+    }
+}
+
 #[test]
 fn the_defaults_are_those_of_the_manual() {
     assert_eq!(
@@ -27,15 +59,21 @@ fn the_defaults_are_those_of_the_manual() {
         Ok(Config::Serve(Serve {
             listen: "127.0.0.1:8080".parse().unwrap(),
             embedded: Some(20),
-            kubeconfig: Vec::new(),
-            in_cluster: false,
-            lead: Vec::new(),
+            sources: no_sources(),
             engine: true,
-            mesh_provider: "istio".to_owned(),
-            metrics_server: "http://prometheus.istio-system:9090".to_owned(),
             allowed_host: Vec::new(),
-            allow_hosts: Vec::new(),
-            lease_namespace: "canary-mcp-system".to_owned(),
+            driving: defaults(),
+        }))
+    );
+    assert_eq!(
+        parse("canary-mcp engine --kubeconfig Cargo.toml"),
+        Ok(Config::Engine(Alone {
+            listen: "127.0.0.1:8081".parse().unwrap(),
+            sources: Sources {
+                kubeconfig: vec!["Cargo.toml".into()],
+                ..no_sources()
+            },
+            driving: defaults(),
         }))
     );
     assert_eq!(
@@ -56,23 +94,48 @@ fn the_defaults_are_those_of_the_manual() {
 
 #[test]
 fn every_flag_arrives() {
-    let line = "canary-mcp serve --listen 0.0.0.0:0 --embedded --embedded-speed 600 --kubeconfig Cargo.toml --lead prod-* \
+    let line = "canary-mcp serve --listen 0.0.0.0:0 --embedded --embedded-speed 600 --kubeconfig Cargo.toml:README.md --lead prod-* \
                 --lead staging --engine off --mesh-provider istio --metrics-server https://prometheus.example/p/ \
-                --allowed-host mcp.example.com --allow-hosts *.datadoghq.com --insecure --lease-namespace leases";
+                --allowed-host mcp.example.com --allow-hosts *.datadoghq.com --insecure --lease-namespace leases \
+                --home staging --lead-at-most 3 --context prod-* --argocd-namespace argocd --argocd-context staging \
+                --cluster-labels prod-kr=env=production,region=kr --clusters-file LICENSE --selector-labels app,k8s-app \
+                --include-label-prefix team.example.com/ --namespace ai-platform --namespace payments";
     assert_eq!(
         parse(line),
         Ok(Config::Serve(Serve {
             listen: "0.0.0.0:0".parse().unwrap(),
             embedded: Some(600),
-            kubeconfig: vec!["Cargo.toml".into()],
-            in_cluster: false,
-            lead: vec!["prod-*".to_owned(), "staging".to_owned()],
+            sources: Sources {
+                kubeconfig: vec!["Cargo.toml".into(), "README.md".into()],
+                context: vec!["prod-*".to_owned()],
+                in_cluster: None,
+                argocd: Some(ArgoCd {
+                    home: "staging".to_owned(),
+                    namespace: "argocd".to_owned(),
+                }),
+                lead: vec!["prod-*".to_owned(), "staging".to_owned()],
+                cluster_labels: vec![Rule {
+                    clusters: "prod-kr".to_owned(),
+                    labels: [("env", "production"), ("region", "kr")]
+                        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                        .into(),
+                    overrides: Overrides::default(),
+                }],
+                clusters_file: Some("LICENSE".into()),
+            },
             engine: false,
-            mesh_provider: "istio".to_owned(),
-            metrics_server: "https://prometheus.example/p".to_owned(),
             allowed_host: vec!["mcp.example.com".to_owned()],
-            allow_hosts: vec!["*.datadoghq.com".to_owned()],
-            lease_namespace: "leases".to_owned(),
+            driving: Driving {
+                mesh_provider: "istio".to_owned(),
+                metrics_server: "https://prometheus.example/p".to_owned(),
+                selector_labels: vec!["app".to_owned(), "k8s-app".to_owned()],
+                include_label_prefix: vec!["team.example.com/".to_owned()],
+                namespaces: vec!["ai-platform".to_owned(), "payments".to_owned()],
+                allow_hosts: vec!["*.datadoghq.com".to_owned()],
+                lease_namespace: "leases".to_owned(),
+                home: Some("staging".to_owned()),
+                lead_at_most: 3,
+            },
         }))
     );
 }
@@ -81,7 +144,9 @@ fn every_flag_arrives() {
 fn every_mistake_is_told_at_once() {
     let line = "canary-mcp serve --listen 0.0.0.0:8080 --embedded=perhaps --embedded-speed 0 --kubeconfig /nowhere/config \
                 --kubeconfig src --lead= --engine maybe --mesh-provider linkerd --metrics-server prometheus:9090 \
-                --allowed-host https://x/y --allow-hosts= --lease-namespace Leases";
+                --allowed-host https://x/y --allow-hosts= --lease-namespace Leases --home= --lead-at-most 0 \
+                --context= --in-cluster-name= --argocd-namespace Argo --cluster-labels prod --clusters-file src --selector-labels a/b/c \
+                --include-label-prefix= --namespace Prod";
     assert_eq!(
         parse(line).unwrap_err(),
         r#"--listen: 0.0.0.0:8080 is not loopback, and there is no authentication: listen on 127.0.0.1, or add --insecure where only trusted clients can reach it
@@ -89,13 +154,24 @@ fn every_mistake_is_told_at_once() {
 --embedded-speed: "0" is not a whole number from 1 to 600
 --kubeconfig: "/nowhere/config" cannot be read (No such file or directory (os error 2)); give the path of a kubeconfig
 --kubeconfig: "src" is not a file; give the path of a kubeconfig
+--context: "" is not a glob, as in the name of a context, or prod-*
+--in-cluster-name: is empty; give the cluster a name
+--argocd-namespace: "Argo" is not the name of a namespace: at most 63 lower-case letters, digits and dashes
+--argocd-namespace: there is no cluster around this process; say with --argocd-context where Argo CD runs
 --lead: "" is not a glob, as in the name of a context, or prod-*
+--cluster-labels: "prod" is not CLUSTER=LABELS, as in prod-kr=env=production,region=kr
+--clusters-file: "src" is not a file; give the path of a file of clusters
 --engine: "maybe" is neither on nor off
+--allowed-host: "https://x/y" is not a host name, as in mcp.example.com or mcp.example.com:8443
 --mesh-provider: "linkerd" is not carried out by this version; istio is the one that is
 --metrics-server: "prometheus:9090" is not an http or https URL, as in http://prometheus.istio-system:9090
---allowed-host: "https://x/y" is not a host name, as in mcp.example.com or mcp.example.com:8443
+--selector-labels: "a/b/c" is no label key, as in app.kubernetes.io/name
+--include-label-prefix: "" is no beginning of a label, as in team.example.com/, or * for all
+--namespace: "Prod" is not the name of a namespace: at most 63 lower-case letters, digits and dashes
 --allow-hosts: "" is not a glob, as in *.example.com
---lease-namespace: "Leases" is not the name of a namespace: at most 63 lower-case letters, digits and dashes"#
+--lease-namespace: "Leases" is not the name of a namespace: at most 63 lower-case letters, digits and dashes
+--home: is empty; give the name of a cluster
+--lead-at-most: "0" is not a whole number from 1"#
     );
 }
 
@@ -122,6 +198,14 @@ fn each_mistake_says_what_would_be_right() {
             "canary-mcp cluster --listen 192.0.2.1:8090 --speed fast",
             "--listen: 192.0.2.1:8090 is not loopback, and the embedded clusters take any request: listen on 127.0.0.1\n\
              --speed: \"fast\" is not a whole number from 1 to 600",
+        ),
+        (
+            "canary-mcp engine --listen 0.0.0.0:8081 --lead *",
+            "there is no cluster to drive rollouts on: give --kubeconfig PATH and --lead GLOB, or run in a pod of a cluster",
+        ),
+        (
+            "canary-mcp serve --embedded --argocd-context staging",
+            "--argocd-context: says where Argo CD is; give its namespace too, as in --argocd-namespace argocd",
         ),
         (
             "canary-mcp schemas --out=",
@@ -157,14 +241,14 @@ fn a_pod_has_a_cluster_around_it() {
     let Ok(Config::Serve(serve)) = config else {
         panic!("in a pod there is a cluster: {config:?}");
     };
-    assert!(serve.in_cluster);
+    assert_eq!(serve.sources.in_cluster.as_deref(), Some("in-cluster"));
     assert_eq!(serve.embedded, None);
 }
 
 #[test]
 fn the_manual_names_the_variable_of_each_flag() {
     let mut command = <Cli as clap::CommandFactory>::command();
-    for name in ["serve", "cluster", "schemas"] {
+    for name in ["serve", "engine", "cluster", "schemas"] {
         let sub = command.find_subcommand_mut(name).unwrap();
         for argument in sub.get_arguments() {
             if argument.get_long() == Some("help") {

@@ -17,6 +17,15 @@ fn of(rig: &Rig, name: &str) -> Option<f64> {
     value(rig, &format!("{name}{{{labels}}}"))
 }
 
+fn in_phase(rig: &Rig, phase: &str) -> Option<f64> {
+    value(
+        rig,
+        &format!(
+            r#"canary_mcp_phase{{name="mcp-server",namespace="ai-platform",cluster="prod-kr",phase="{phase}"}}"#
+        ),
+    )
+}
+
 fn check(rig: &Rig, metric: &str) -> Option<f64> {
     value(
         rig,
@@ -70,6 +79,12 @@ async fn the_metrics_follow_the_runs() {
     assert!((100.0..500.0).contains(&latency), "{latency}");
     let age = of(&rig, "canary_mcp_run_age_seconds").unwrap();
     assert!((120.0..140.0).contains(&age), "{age}");
+    assert_eq!(in_phase(&rig, "Progressing"), Some(1.0));
+    assert_eq!(in_phase(&rig, "Initialized"), None);
+    assert_eq!(of(&rig, "canary_mcp_failed_checks"), Some(0.0));
+    assert_eq!(of(&rig, "canary_mcp_weight_apart"), Some(0.0));
+    let observed = of(&rig, "canary_mcp_observed_weight").unwrap();
+    assert!((8.0..12.0).contains(&observed), "of step 10: {observed}");
 
     rig.until_phase(Phase::Succeeded).await;
     rig.pass(5).await;
@@ -85,6 +100,9 @@ async fn the_metrics_follow_the_runs() {
     let success = check(&rig, "request-success-rate").unwrap();
     assert!((78.0..82.0).contains(&success), "{success}");
     assert_eq!(ended(&rig, "failures", "completed"), Some(1.0));
+    assert_eq!(in_phase(&rig, "Failed"), Some(1.0));
+    assert_eq!(of(&rig, "canary_mcp_failed_checks"), Some(3.0));
+    assert_eq!(of(&rig, "canary_mcp_observed_weight"), None);
 
     rig.edit_spec(|spec| spec["skipAnalysis"] = true.into());
     rig.start("1.3.0").await;

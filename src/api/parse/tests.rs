@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::decide::{
     facts::{Bounds, Verb},
-    plan::{Check, PortRef, Service, Source},
+    plan::{Check, Labels, PortRef, Service, Source},
 };
 
 fn demo() -> Value {
@@ -111,6 +111,10 @@ fn the_demo_is_read_in_full() {
                 },
             ],
             metrics_server: None,
+            labels: Labels {
+                selectors: vec!["app".into(), "name".into(), "app.kubernetes.io/name".into()],
+                prefixes: vec![],
+            },
         }
     );
 }

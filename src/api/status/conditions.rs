@@ -14,6 +14,8 @@ use crate::{
 
 /// Whether the Canary is carried out as it is written.
 pub(super) const ACCEPTED: &str = "Accepted";
+/// The reason of `Accepted` while the engine lacks rights.
+pub(super) const MISSING_RIGHTS: &str = "MissingRights";
 /// Flagger's one condition; scripts wait for it.
 const PROMOTED: &str = "Promoted";
 /// How the message of `Promoted` begins while a step is held.
@@ -140,6 +142,13 @@ fn promoted(phase: Phase, kind: &str) -> Says {
 }
 
 fn accepted(extra: &Extra<'_>) -> Says {
+    if let (Some(missing), true) = (extra.missing_rights, extra.refusals.is_empty()) {
+        return Says {
+            status: "False",
+            reason: MISSING_RIGHTS.to_owned(),
+            message: message(missing),
+        };
+    }
     if extra.refusals.is_empty() {
         return Says {
             status: "True",
@@ -151,6 +160,11 @@ fn accepted(extra: &Extra<'_>) -> Says {
     Says {
         status: "False",
         reason: "Refused".to_owned(),
-        message: text::clean(&all.join(". "), LONGEST_MESSAGE),
+        message: message(&all.join(". ")),
     }
+}
+
+/// A text as a condition tells it.
+pub(super) fn message(text: &str) -> String {
+    text::clean(text, LONGEST_MESSAGE)
 }

@@ -18,6 +18,7 @@ fn extra(canary: &Value) -> Extra<'_> {
         now: NOON,
         kind: "Deployment",
         refusals: &[],
+        missing_rights: None,
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
         revision::{pin_name, revision},
     },
     build::{Selector, pin, scaler, template as pod, workload},
-    decide::{facts::Moment, state::Run},
+    decide::{facts::Moment, plan::Labels, state::Run},
 };
 
 /// The primary's pod template with this image tag, written out.
@@ -108,7 +108,7 @@ fn promotion_replaces_the_template_as_a_whole_and_nothing_of_the_primarys_own() 
         .remove("revisionHistoryLimit");
     objects.target = Some(Arc::new(live));
     let pinned = template("1.1.0");
-    let writes = workload::copy_template(&objects, &pinned, RUN);
+    let writes = workload::copy_template(&Labels::default(), &objects, &pinned, RUN);
     assert_eq!(
         patched(&writes),
         json!([
@@ -119,15 +119,19 @@ fn promotion_replaces_the_template_as_a_whole_and_nothing_of_the_primarys_own() 
     );
     apply(&mut objects, writes);
     let primary = objects.primary.as_ref().unwrap();
-    assert!(workload::primary_has(primary, &pinned));
-    assert!(!workload::primary_has(primary, &template("1.2.0")));
+    assert!(workload::primary_has(&Labels::default(), primary, &pinned));
+    assert!(!workload::primary_has(
+        &Labels::default(),
+        primary,
+        &template("1.2.0")
+    ));
     assert_eq!(primary["spec"]["replicas"], 2);
     assert_eq!(
         primary["metadata"]["annotations"]["example.com/contact"],
         "team"
     );
     assert_eq!(
-        workload::copy_template(&objects, &pinned, "a later run"),
+        workload::copy_template(&Labels::default(), &objects, &pinned, "a later run"),
         []
     );
 }
@@ -139,7 +143,12 @@ fn a_pinned_template_can_be_put_back_without_the_target() {
     apply(&mut objects, writes);
     objects.target = None;
     assert_eq!(
-        patched(&workload::copy_template(&objects, &template("0.9.0"), RUN)),
+        patched(&workload::copy_template(
+            &Labels::default(),
+            &objects,
+            &template("0.9.0"),
+            RUN
+        )),
         json!([{"op": "replace", "path": "/spec/template", "value": primary_template("0.9.0")}])
     );
 }
@@ -168,17 +177,24 @@ fn templates_are_compared_without_the_runs_id() {
         template
     };
     assert!(workload::same_template(
+        &Labels::default(),
         &template("1.0.0"),
         &other_id("1.0.0")
     ));
     assert!(!workload::same_template(
+        &Labels::default(),
         &template("1.0.0"),
         &other_id("1.0.1")
     ));
     let mut less = template("1.0.0");
     less["spec"].as_object_mut().unwrap().remove("affinity");
-    assert!(!workload::same_template(&less, &other_id("1.0.0")));
     assert!(!workload::same_template(
+        &Labels::default(),
+        &less,
+        &other_id("1.0.0")
+    ));
+    assert!(!workload::same_template(
+        &Labels::default(),
         &template("1.0.0"),
         &template("1.0.0")
     ));

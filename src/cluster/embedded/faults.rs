@@ -14,7 +14,7 @@ use http_body::Frame;
 use tokio::sync::watch;
 
 use super::status::Status;
-use crate::decide::facts::Moment;
+use crate::{api::rights::Right, decide::facts::Moment};
 
 /// One request as the faults see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,11 +43,16 @@ impl RequestInfo {
     /// It would change something.
     #[must_use]
     pub fn is_write(&self) -> bool {
-        matches!(
-            self.verb,
-            "create" | "update" | "patch" | "delete" | "deletecollection"
-        )
+        is_write(self.verb, &self.group)
     }
+}
+
+/// A review is posted and changes nothing.
+fn is_write(verb: &str, group: &str) -> bool {
+    matches!(
+        verb,
+        "create" | "update" | "patch" | "delete" | "deletecollection"
+    ) && !matches!(group, "authorization.k8s.io" | "authentication.k8s.io")
 }
 
 /// `patch deployments/mcp-server/scale`.
@@ -122,6 +127,8 @@ struct Inner {
     holds: Vec<(Matcher, watch::Sender<Stage>)>,
     counts: BTreeMap<(&'static str, String, String), u64>,
     decider: Option<Decider>,
+    /// What callers may not do.
+    denied: Arc<[Right]>,
     /// Partitions with their numbers.
     partitions: Vec<(u64, Matcher)>,
     /// Watches that match break; the last one, which its number tells from those before it.
@@ -216,6 +223,17 @@ impl Faults {
         self.lock().decider = None;
     }
 
+    /// From now on callers may do everything but this, in every namespace: it is refused, and the reviews tell of it. Nothing denied, all
+    /// is allowed.
+    pub fn deny(&self, denied: &[Right]) {
+        self.lock().denied = denied.into();
+    }
+
+    /// What callers may not do.
+    pub(super) fn denied(&self) -> Arc<[Right]> {
+        self.lock().denied.clone()
+    }
+
     /// Cuts what matches off until the returned handle is dropped.
     #[must_use = "dropping the handle ends the partition"]
     pub fn partition(
@@ -260,12 +278,7 @@ impl Faults {
     /// How many requests have come in that would change something, dry runs included.
     #[must_use]
     pub fn writes(&self) -> u64 {
-        self.total(|verb, _, _| {
-            matches!(
-                verb,
-                "create" | "update" | "patch" | "delete" | "deletecollection"
-            )
-        })
+        self.total(|verb, group, _| is_write(verb, group))
     }
 
     /// How many requests have come in that only read: get, list and watch.

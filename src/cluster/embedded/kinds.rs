@@ -67,7 +67,10 @@ impl Served {
 
     /// Only POST, and nothing is stored: reviews.
     pub(super) fn create_only(&self) -> bool {
-        self.group == "authorization.k8s.io"
+        matches!(
+            self.group.as_str(),
+            "authorization.k8s.io" | "authentication.k8s.io"
+        )
     }
 
     /// Where its objects are stored.
@@ -258,6 +261,14 @@ const BUILTIN: &[Row] = &[
         "v1",
         "ClusterRoleBinding",
         "clusterrolebindings",
+        &[],
+        "",
+    ),
+    row(
+        "authentication.k8s.io",
+        "v1",
+        "SelfSubjectReview",
+        "selfsubjectreviews",
         &[],
         "",
     ),

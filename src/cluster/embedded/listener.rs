@@ -47,18 +47,13 @@ where
     F: Future<Output = ()> + Send + 'static,
 {
     let closing = CancellationToken::new();
-    let shared = Arc::new(Shared {
-        epoch: fleet.epoch(),
-        members: fleet.members().to_vec(),
-        closing: closing.clone(),
-    });
+    let routes = router(fleet, closing.clone());
     // Watch events are small and must not wait for more of them.
     let listener = listener.tap_io(|socket| {
         if let Err(error) = socket.set_nodelay(true) {
             tracing::debug!(%error, "TCP_NODELAY could not be set");
         }
     });
-    let routes = Router::new().fallback(answer).with_state(shared);
     let stop = async move {
         shutdown.await;
         closing.cancel();
@@ -68,6 +63,16 @@ where
             .with_graceful_shutdown(stop)
             .await
     }
+}
+
+/// What [`serve`] answers with, for a caller with a listener of its own. Cancelling `closing` ends open watches.
+pub fn router(fleet: &Fleet, closing: CancellationToken) -> Router {
+    let shared = Arc::new(Shared {
+        epoch: fleet.epoch(),
+        members: fleet.members().to_vec(),
+        closing,
+    });
+    Router::new().fallback(answer).with_state(shared)
 }
 
 /// A web page must not reach the clusters through its visitor's browser: neither as an origin of its own nor under another name for this

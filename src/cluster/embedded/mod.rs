@@ -22,6 +22,7 @@ mod patching;
 mod present;
 mod protobuf;
 mod rest;
+mod rights;
 mod route;
 mod scale;
 mod schema;

@@ -12,7 +12,7 @@ use super::{
     kinds::{EVENTS, Served},
     list::{self, shown},
     present::{Form, Presenter},
-    protobuf,
+    protobuf, rights,
     route::{Query, Target},
     selector::Filter,
     status::{Cause, Status},
@@ -20,7 +20,10 @@ use super::{
     watch::Watch,
     write::{Way, Writer},
 };
-use crate::api::objects::{Object, ObjectExt};
+use crate::api::{
+    objects::{Object, ObjectExt},
+    rights::Right,
+};
 
 /// What is asked of an object or a collection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +76,8 @@ impl Verb {
 
 /// One request for objects.
 pub(super) struct Call {
+    /// What the caller may not do, for the reviews.
+    pub(super) denied: Arc<[Right]>,
     pub(super) target: Target,
     pub(super) query: Query,
     pub(super) form: Form,
@@ -349,7 +354,7 @@ impl Answering<'_> {
         Ok(Reply::Json(200, list))
     }
 
-    /// Reviews are answered and not kept: everything is allowed here.
+    /// Reviews are answered and not kept.
     fn review(&self) -> Result<Reply, Status> {
         let mut review = self.body()?;
         if !review.is_object() {
@@ -357,15 +362,8 @@ impl Answering<'_> {
         }
         review["apiVersion"] = json!(self.served.api_version());
         review["kind"] = json!(self.served.kind);
-        review["status"] = if self.served.kind == "SelfSubjectRulesReview" {
-            json!({
-                "resourceRules": [{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]}],
-                "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
-                "incomplete": false,
-            })
-        } else {
-            json!({"allowed": true, "reason": "the embedded cluster allows everything"})
-        };
+        let catalog = self.store.lock().catalog.clone();
+        review["status"] = rights::review(&self.served, &catalog, &review, &self.call.denied);
         Ok(Reply::Json(201, review))
     }
 
@@ -517,6 +515,7 @@ mod tests {
             manager: "t".to_owned(),
             body: Bytes::from_static(b"[]"),
             warnings: Rc::default(),
+            denied: Arc::default(),
         };
         let answer = answer(&Store::new(Clock::real()), Verb::Create, &call);
         assert_eq!(answer.err().map(|status| status.code), Some(400));

@@ -18,6 +18,7 @@ use super::{
     faults::{Fate, Faults, Logged, RequestInfo},
     present::Form,
     rest::{self, Call, Reply, Verb},
+    rights::Asked,
     route::{Query, Route, Target},
     status::Status,
     store::Store,
@@ -181,17 +182,20 @@ impl ApiServer {
             manager => manager.to_owned(),
         };
         let info = RequestInfo {
-            verb: verb.name(),
-            group: target.group.clone(),
-            plural: target.plural.clone(),
-            namespace: target.namespace.clone(),
-            name: target.name.clone(),
-            subresource: target.subresource.clone(),
             manager: manager.clone(),
             agent: header(http::header::USER_AGENT),
             body: body.clone(),
+            ..asked_of(verb, &target)
         };
         let fate = self.inner.faults.arrived(&info).await;
+        let denied = self.inner.faults.denied();
+        let asked = Asked {
+            verb: method_verb(verb, &parts.method),
+            target: &target,
+        };
+        if asked.is_among(&denied) {
+            return status_answer(&asked.refusal());
+        }
         let done = match &fate {
             Fate::Lost => return lost_answer(),
             Fate::Ignored => std::future::pending().await,
@@ -215,6 +219,7 @@ impl ApiServer {
                 manager,
                 body,
                 warnings: Rc::default(),
+                denied,
             };
             let mut response = match rest::answer(&self.inner.store, verb, &call) {
                 Ok(Reply::Json(code, body)) => json_answer(code, &body),
@@ -308,6 +313,33 @@ impl ApiServer {
                     .ok()
             })
             .unwrap_or_default()
+    }
+}
+
+/// What a request is about.
+fn asked_of(verb: Verb, target: &Target) -> RequestInfo {
+    RequestInfo {
+        verb: verb.name(),
+        group: target.group.clone(),
+        plural: target.plural.clone(),
+        namespace: target.namespace.clone(),
+        name: target.name.clone(),
+        subresource: target.subresource.clone(),
+        manager: String::new(),
+        agent: String::new(),
+        body: Bytes::new(),
+    }
+}
+
+/// The verb that RBAC knows: a call through a proxy is what its method says.
+fn method_verb(verb: Verb, method: &http::Method) -> &'static str {
+    match (verb, method.as_str()) {
+        (Verb::Proxy, "POST") => "create",
+        (Verb::Proxy, "PUT") => "update",
+        (Verb::Proxy, "PATCH") => "patch",
+        (Verb::Proxy, "DELETE") => "delete",
+        (Verb::Proxy, _) => "get",
+        (other, _) => other.name(),
     }
 }
 

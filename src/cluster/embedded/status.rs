@@ -271,6 +271,27 @@ impl Status {
         .about(served, name)
     }
 
+    /// The caller may not do this.
+    pub(super) fn not_allowed(group: &str, plural: &str, name: &str, why: &str) -> Self {
+        let qualified = match group {
+            "" => plural.to_owned(),
+            group => format!("{plural}.{group}"),
+        };
+        // A collection has no name, and no quotes around it.
+        let object = match name {
+            "" => qualified,
+            name => format!("{qualified} \"{name}\""),
+        };
+        let mut status = Self::new(403, "Forbidden", format!("{object} is forbidden: {why}"));
+        status.details = Some(Box::new(Details {
+            name: name.to_owned(),
+            group: group.to_owned(),
+            kind: plural.to_owned(),
+            ..Details::default()
+        }));
+        status
+    }
+
     /// Nothing new may be made in a namespace that goes.
     pub(super) fn namespace_terminating(served: &Served, name: &str, ns: &str) -> Self {
         let why = format!(

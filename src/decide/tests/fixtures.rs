@@ -7,7 +7,7 @@ use crate::decide::{
         Analysis, Answers, Bounds, Crash, Moment, NextRun, Reading, Request, Sample, Seen, Verb,
         Workload,
     },
-    plan::{Check, Plan, PortRef, Scaler, Service, Source},
+    plan::{Check, Labels, Plan, PortRef, Scaler, Service, Source},
     state::{Evidence, Phase, Run, Skip, SkipSource, Stage, State, StepResult, Verdict},
     step,
 };
@@ -61,6 +61,7 @@ pub(super) fn plan() -> Plan {
             Source::SuccessRate,
         )],
         metrics_server: None,
+        labels: Labels::default(),
     }
 }
 

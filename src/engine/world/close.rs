@@ -15,6 +15,7 @@ use crate::{
         form::Form,
         watch::{Scope, Watched},
     },
+    decide::plan::Labels,
 };
 
 /// Watches of what a rollout needs while it is worked on.
@@ -84,8 +85,8 @@ impl CloseUp {
 
 /// The selector of both copies' pods, from the Deployments' own: they carry one label with different values. `None`, that is all pods of
 /// the namespace, when the Deployments do not tell.
-pub(in crate::engine) fn labels(objects: &Objects) -> Option<String> {
-    let selector = Selector::of_copies(objects)?;
+pub(in crate::engine) fn labels(selectors: &Labels, objects: &Objects) -> Option<String> {
+    let selector = Selector::of_copies(selectors, objects)?;
     let primary = selector.primary();
     let Selector { key, value } = selector;
     Some(format!("{key} in ({value},{primary})"))
@@ -109,20 +110,26 @@ mod tests {
             primary: Some(deployment("app", "x-primary")),
             ..Objects::default()
         };
-        assert_eq!(labels(&both).as_deref(), Some("app in (x,x-primary)"));
+        assert_eq!(
+            labels(&Labels::default(), &both).as_deref(),
+            Some("app in (x,x-primary)")
+        );
         let target = Objects {
             target: Some(deployment("app.kubernetes.io/name", "x")),
             ..Objects::default()
         };
         assert_eq!(
-            labels(&target).as_deref(),
+            labels(&Labels::default(), &target).as_deref(),
             Some("app.kubernetes.io/name in (x,x-primary)")
         );
         let primary = Objects {
             primary: Some(deployment("app", "x-primary")),
             ..Objects::default()
         };
-        assert_eq!(labels(&primary).as_deref(), Some("app in (x,x-primary)"));
-        assert_eq!(labels(&Objects::default()), None);
+        assert_eq!(
+            labels(&Labels::default(), &primary).as_deref(),
+            Some("app in (x,x-primary)")
+        );
+        assert_eq!(labels(&Labels::default(), &Objects::default()), None);
     }
 }

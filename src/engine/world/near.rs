@@ -110,7 +110,7 @@ impl Near {
         refs.sort_unstable();
         refs.dedup();
         let in_hand = state.stage != Stage::Idle || state.weight > 0;
-        self.enrolled.names(&refs, in_hand).await;
+        self.enrolled.names(&refs, in_hand).await?;
         refs.extend(self.pins(&state));
         let first = !self.held().whole;
         // A first look reads everything, and many may begin at the same time.

@@ -3,6 +3,6 @@
 mod asked;
 mod live;
 mod queries;
-mod real;
+pub(crate) mod real;
 mod replay;
 mod same;

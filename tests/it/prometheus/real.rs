@@ -15,7 +15,7 @@ use crate::{
     tools,
 };
 
-pub(super) struct Prometheus {
+pub(crate) struct Prometheus {
     child: Child,
     /// `http://127.0.0.1:PORT`.
     pub(super) address: String,
@@ -55,8 +55,7 @@ impl Prometheus {
     }
 
     /// One that scrapes `host:port/path` each second. `None` where it is not installed.
-    #[allow(dead_code)]
-    pub(super) async fn scraping(host: &str, path: &str) -> Option<Self> {
+    pub(crate) async fn scraping(host: &str, path: &str) -> Option<Self> {
         let tool = tools::need("prometheus")?;
         // JSON is YAML.
         let config = serde_json::json!({
@@ -134,7 +133,7 @@ impl Prometheus {
     }
 
     /// Asks `path?parameters`: status and body.
-    pub(super) async fn get(&self, path: &str, parameters: &[(&str, &str)]) -> (u16, Vec<u8>) {
+    pub(crate) async fn get(&self, path: &str, parameters: &[(&str, &str)]) -> (u16, Vec<u8>) {
         let query: String = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(parameters)
             .finish();

@@ -192,6 +192,8 @@ const BEGIN: (i64, &[&str]) = (
     &[
         "create controllerrevisions",
         "create events",
+        // In the namespaces of the Canary, of its MetricTemplate and of Prometheus.
+        "create selfsubjectrulesreviews x3",
         "get controllerrevisions",
         "get deployments x3",
         "get destinationrules x2",

@@ -1,0 +1,1 @@
+//! Sources as they come, change and go.
