@@ -18,6 +18,7 @@ mod interventions;
 mod kubectl;
 mod layers;
 mod load_tester;
+mod many_clusters;
 mod metrics_endpoint;
 mod outcomes;
 mod processes;
