@@ -25,6 +25,7 @@ mod raw;
 pub mod registry;
 pub mod selector;
 pub mod sources;
+mod unwatched;
 pub mod watch;
 mod wire;
 mod write;
