@@ -101,7 +101,7 @@ impl World {
     ) -> (Self, Changes) {
         let index = Arc::new(Index::default());
         let (sender, changes) = mpsc::unbounded_channel();
-        let watch = |namespace: &Option<&str>| {
+        let watch = |namespace: Option<&str>| {
             let (told, sender) = (index.clone(), sender.clone());
             let listener = move |namespace: &str, name: &str, _: &Packed| {
                 told.canary(namespace, name);
@@ -114,7 +114,7 @@ impl World {
             };
             cluster.watch_as(&CANARY, scope, Box::new(listener))
         };
-        let canaries: Vec<Watch<Packed>> = namespaces.iter().map(watch).collect();
+        let canaries: Vec<Watch<Packed>> = namespaces.iter().copied().map(watch).collect();
         for watch in &canaries {
             settle(watch).await;
         }
