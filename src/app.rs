@@ -305,15 +305,18 @@ async fn parts(
 
 /// What this process may do on clusters that are not its own: who forgets `--lead` would wait for rollouts that nobody drives.
 fn reach(registry: &Registry, own: Option<&EmbeddedFleet>, engine: bool) -> String {
-    let (mut led, mut read, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut led, mut read, mut lost, mut notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let entries = registry.all();
     for entry in entries.iter() {
         let name = entry.name.as_str();
+        if let (Some(note), Ok(_)) = (&entry.note, &entry.cluster) {
+            notes.push(format!("To know of {name}: {note}\n"));
+        }
         match &entry.cluster {
             Ok(_) if own.is_some_and(|own| own.fleet.member(name).is_some()) => {}
             Ok(cluster) if engine && cluster.may_lead() => led.push(name),
             Ok(_) => read.push(name),
-            Err(reason) => lost.push(format!("Not usable: {name}: {reason}\n")),
+            Err(reason) => lost.push(format!("Not usable now: {name}: {reason}\n")),
         }
     }
     let line = |what: &str, names: &[&str]| match names {
@@ -326,7 +329,7 @@ fn reach(registry: &Registry, own: Option<&EmbeddedFleet>, engine: bool) -> Stri
         "Read only here, --engine is off"
     };
     let none = if entries.is_empty() {
-        "There is no cluster: the kubeconfig has no context\n"
+        "There is no cluster now; one that is added to the kubeconfig or to Argo CD is taken up without a restart\n"
     } else {
         ""
     };
@@ -335,6 +338,7 @@ fn reach(registry: &Registry, own: Option<&EmbeddedFleet>, engine: bool) -> Stri
         line("Rollouts are driven on", &led),
         line(why, &read),
         lost.concat(),
+        notes.concat(),
     ]
     .concat()
 }

@@ -14,7 +14,11 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use kube::Client;
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+};
+use kube::{Api, Client, api::PostParams, config::AuthInfo};
 use serde_json::Value;
 
 pub(crate) use features::Feature;
@@ -94,6 +98,27 @@ impl ControlPlane {
         Client::try_from(config).unwrap()
     }
 
+    /// A client that has nothing but the token of this service account, which has just been asked for.
+    pub(crate) async fn client_as(&self, namespace: &str, account: &str) -> Client {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client(), namespace);
+        let hour = TokenRequest {
+            spec: TokenRequestSpec {
+                expiration_seconds: Some(3600),
+                ..TokenRequestSpec::default()
+            },
+            ..TokenRequest::default()
+        };
+        let options = PostParams::default();
+        let asked = accounts.create_token_request(account, &options, &hour);
+        let token = asked.await.unwrap().status.unwrap().token;
+        let mut config = self.access.config.clone();
+        config.auth_info = AuthInfo {
+            token: Some(token.into()),
+            ..AuthInfo::default()
+        };
+        Client::try_from(config).unwrap()
+    }
+
     /// For kubectl and other programs.
     pub(crate) fn kubeconfig(&self) -> &Path {
         &self.access.kubeconfig
@@ -151,7 +176,7 @@ impl ControlPlane {
     }
 
     /// In a cluster of others: what kubectl does at the end of this process.
-    fn undo(&self, arguments: &[&str]) {
+    pub(crate) fn undo(&self, arguments: &[&str]) {
         if !self.borrowed {
             return;
         }

@@ -8,7 +8,7 @@ use canary_mcp::api::{
 };
 use serde_json::Value;
 
-use super::{label, path};
+use super::{NAMESPACE, RELEASE, helm, label, path};
 
 /// Compares a committed file with what it is made from.
 fn same(file: &str, made: &str) {
@@ -112,4 +112,40 @@ fn line(rule: &Rule) -> String {
     format!(
         "- apiGroups: {groups:?}\n  resources: {resources:?}\n  verbs: {verbs:?}\n  place: {place}\n  when: {when}\n  why: {why:?}\n"
     )
+}
+
+/// The plain manifests are what the chart renders, without what only helm needs.
+#[test]
+fn the_plain_manifests_are_what_the_chart_renders() {
+    for (folder, values) in [
+        ("overlays/all-in-one", "all-in-one.yaml"),
+        ("overlays/split", "split.yaml"),
+        ("overlays/read-only", "read-only.yaml"),
+        ("overlays/namespaced", "namespaced-one.yaml"),
+        ("rights", "rights.yaml"),
+    ] {
+        let Some(mut helm) = helm() else { return };
+        helm.args(["template", RELEASE]).arg(path("chart"));
+        helm.args(["--namespace", NAMESPACE, "--set", "crds.install=false"]);
+        // What newer ones have beside it must not be needed: an older API server refuses it.
+        helm.args(["--kube-version", "1.29.0", "--values"]);
+        let ran = helm.arg(path("chart/ci").join(values)).output().unwrap();
+        assert!(ran.status.success(), "{values}");
+        let text = String::from_utf8(ran.stdout).unwrap();
+        let only_helms = [
+            "# Source: ",
+            "app.kubernetes.io/managed-by: Helm",
+            "helm.sh/chart: ",
+        ];
+        let kept = text.lines().filter(|line| {
+            !line.trim().is_empty() && !only_helms.iter().any(|its| line.contains(its))
+        });
+        let mut plain = format!(
+            "# Made from deploy/chart/ci/{values}: UPDATE_DEPLOY=1 cargo test --test it deploy::generated\n"
+        );
+        for line in kept {
+            writeln!(plain, "{line}").unwrap();
+        }
+        same(&format!("kustomize/{folder}/objects.yaml"), &plain);
+    }
 }

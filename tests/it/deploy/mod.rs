@@ -3,10 +3,14 @@
 
 mod chart;
 mod generated;
+mod gitops;
+mod image;
+mod install;
 mod mcp_server_chart;
 #[cfg(feature = "embedded-metrics")]
 mod monitoring;
 mod rights;
+mod rollout;
 mod schemas;
 
 use std::{

@@ -85,12 +85,37 @@ pub(crate) struct Real {
     history: Arc<History>,
     stand_in: StandIn,
     follows: AbortHandle,
+    accounts: Option<Accounts>,
     namespace: Namespace,
-    _control_plane: Arc<ControlPlane>,
+    control_plane: Arc<ControlPlane>,
+}
+
+/// The accounts of our processes, where they are not the cluster's admin.
+#[derive(Clone)]
+pub(crate) struct Accounts {
+    /// Serves the tools.
+    pub(crate) front: Client,
+    /// Drives the rollouts.
+    pub(crate) engine: Client,
 }
 
 /// A namespace of its own for this scenario. `None` where there is no control plane.
 pub(crate) async fn real(scenario: &str) -> Option<Rig<Real>> {
+    Some(Rig::of(world(scenario).await?, true))
+}
+
+/// The same, in which our processes are these accounts of the namespace and nobody else.
+pub(crate) async fn real_as(
+    scenario: &str,
+    accounts: impl AsyncFnOnce(&Arc<ControlPlane>, &str) -> Accounts,
+) -> Option<Rig<Real>> {
+    let mut world = world(scenario).await?;
+    let accounts = accounts(&world.control_plane, world.namespace.name()).await;
+    world.accounts = Some(accounts);
+    Some(Rig::of(world, true))
+}
+
+async fn world(scenario: &str) -> Option<Real> {
     let control_plane = ControlPlane::shared().await?;
     if !control_plane.supported() {
         return None;
@@ -118,11 +143,12 @@ pub(crate) async fn real(scenario: &str) -> Option<Rig<Real>> {
         follows: follows.abort_handle(),
         history,
         client,
+        accounts: None,
         namespace,
-        _control_plane: control_plane,
+        control_plane,
     };
     world.acted().await;
-    Some(Rig::of(world, true))
+    Some(world)
 }
 
 /// The example in this namespace. Its metrics come from the installation's Prometheus, because no Service answers here, and the traffic
@@ -185,7 +211,13 @@ impl World for Real {
     }
 
     fn client(&self) -> Client {
-        narrowed(self.client.clone(), self.namespace().to_owned())
+        let front = self.accounts.as_ref().map_or(&self.client, |a| &a.front);
+        narrowed(front.clone(), self.namespace().to_owned())
+    }
+
+    fn engine_client(&self) -> Client {
+        let engine = self.accounts.as_ref().map_or(&self.client, |a| &a.engine);
+        narrowed(engine.clone(), self.namespace().to_owned())
     }
 
     fn spec(&self, client: Client, leads: bool) -> ClusterSpec {
@@ -306,6 +338,10 @@ impl World for Real {
 }
 
 impl Real {
+    pub(crate) fn control_plane(&self) -> &Arc<ControlPlane> {
+        &self.control_plane
+    }
+
     /// Reads, changes and PUTs; anew when somebody else was faster, as a person with an editor does.
     async fn put(
         &self,

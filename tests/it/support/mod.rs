@@ -161,7 +161,7 @@ impl<W: World> Rig<W> {
     /// An engine under this identity that the caller keeps; its requests come as `User-Agent: canary-mcp/IDENTITY`.
     pub(crate) fn process(&self, identity: &str) -> Process {
         let line = Line::new(identity);
-        let client = line.client(self.world.client());
+        let client = line.client(self.world.engine_client());
         let cluster = Cluster::new(self.world.spec(client, self.leads));
         let settings = Settings {
             identity: identity.to_owned(),

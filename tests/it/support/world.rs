@@ -24,8 +24,12 @@ pub(crate) trait World: Sized {
     /// Where the Canary is.
     fn namespace(&self) -> &str;
     fn clock(&self) -> &Clock;
-    /// A way to the API server.
+    /// A way to the API server, the one that the tools' control takes.
     fn client(&self) -> Client;
+    /// The engine's, where it has an account of its own.
+    fn engine_client(&self) -> Client {
+        self.client()
+    }
     fn spec(&self, client: Client, leads: bool) -> ClusterSpec;
     fn settings(&self) -> Settings;
     /// Calls to what is outside of the cluster.
