@@ -18,6 +18,7 @@ use crate::{
         Cluster,
         lease::{Held, LeaseKeeper, Standing},
     },
+    decide::state::Phase,
 };
 
 /// Wait before a cluster is looked at again whose CRDs are missing or do not keep our fields, or that did not answer.
@@ -142,6 +143,7 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
     let mut driven: BTreeMap<(String, String, String), AbortHandle> = BTreeMap::new();
     let mut changes = world.subscribe();
     let mut counts = Counts::of(shared, cluster);
+    let mut left = Left::of(cluster);
     let completed = world.completed();
     tokio::pin!(completed);
     loop {
@@ -169,6 +171,7 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
             });
         }
         counts.tell(&canaries);
+        left.tell(&canaries);
         tokio::select! {
             () = &mut completed => return,
             news = changes.changed() => if news.is_err() { return },
@@ -188,6 +191,47 @@ fn key(canary: &Object) -> (String, String, String) {
         canary.name().to_owned(),
         canary.uid().to_owned(),
     )
+}
+
+/// Says at the end of a term which rollouts were under way: nothing is done to them, and whoever leads next goes on.
+struct Left {
+    cluster: String,
+    running: Vec<String>,
+}
+
+impl Left {
+    fn of(cluster: &Cluster) -> Self {
+        Self {
+            cluster: cluster.name().to_owned(),
+            running: Vec::new(),
+        }
+    }
+
+    fn tell(&mut self, canaries: &[Object]) {
+        let running = |canary: &&Object| {
+            let phase = canary.str_at("/status/phase");
+            Phase::ALL
+                .iter()
+                .any(|one| one.running() && Some(one.name()) == phase)
+        };
+        self.running = canaries
+            .iter()
+            .filter(running)
+            .map(|canary| format!("{}/{}", canary.namespace(), canary.name()))
+            .collect();
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        if !self.running.is_empty() {
+            tracing::warn!(
+                cluster = self.cluster,
+                rollouts = self.running.join(", "),
+                "no longer driven from here; these rollouts are left as they are"
+            );
+        }
+    }
 }
 
 /// How many Canaries each namespace has, for the metrics; none once the cluster is no longer led.
