@@ -1,5 +1,7 @@
 //! Names of annotations, labels and managers: Flagger's where Flagger has one, ours otherwise.
 
+/// Labels that tell a target's pods, in the order in which they are looked for. Flagger: `-selector-labels`.
+pub const SELECTOR_LABELS: [&str; 3] = ["app", "name", "app.kubernetes.io/name"];
 /// Our field manager, event source and the holder of the Canary's status.
 pub const MANAGER: &str = "canary-mcp";
 /// The wish of a person or a tool, JSON (`decide::facts::Request`). Never deleted.

@@ -261,6 +261,25 @@ impl Driver {
     }
 }
 
+/// Says at the end of a term which rollouts were under way: nothing is done to them, and whoever leads next goes on.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let running = |(namespace, name): &(String, String)| {
+            let canary = self.world.canary(namespace, name)?.object();
+            let state = status::state(&canary, Moment(0));
+            state.phase.running().then(|| format!("{namespace}/{name}"))
+        };
+        let running: Vec<String> = self.world.canaries().iter().filter_map(running).collect();
+        if !running.is_empty() {
+            tracing::warn!(
+                cluster = self.world.cluster().name(),
+                rollouts = running.join(", "),
+                "no longer driven from here; these rollouts are left as they are"
+            );
+        }
+    }
+}
+
 /// How many Canaries each namespace has, for the metrics; none once the cluster is no longer led.
 struct Counts {
     shared: Arc<Shared>,
