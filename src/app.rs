@@ -20,10 +20,13 @@ use crate::{
         registry::Registry,
         sources::{self, Sources},
     },
-    config::{self, Config, Part},
+    config::{self, Auth, Config, Part},
     decide::plan::Labels,
     engine::{Engine, Settings, control::Control},
-    http,
+    http::{
+        self,
+        auth::{self, Minted, StaticTokens},
+    },
     mcp::{McpServer, clients, schemas},
     outbound::http::{self as client, Transport},
     telemetry::{self, Metrics},
@@ -55,6 +58,10 @@ enum Fatal {
     Fleet(String),
     #[error("{0}")]
     Client(String),
+    #[error("--auth-file: {0}")]
+    Tokens(String),
+    #[error("{0}")]
+    Token(String),
     #[error("serving failed: {0}")]
     Serve(io::Error),
 }
@@ -110,6 +117,13 @@ async fn carry_out(config: Config) -> Result<(), Fatal> {
             say(&rights::cluster_role(name, &rules));
             Ok(())
         }
+        Config::Token { name, scopes } => {
+            let Minted { token, line } = auth::mint(&name, &scopes).map_err(Fatal::Token)?;
+            say(&format!(
+                "Token, shown this once:\n  {token}\nLine for the file of --auth-file:\n  {line}\n"
+            ));
+            Ok(())
+        }
         Config::Schemas { out: None } => {
             say(&format!("{}\n", schemas::print()));
             Ok(())
@@ -126,9 +140,14 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         embedded,
         sources,
         engine,
+        auth,
         allowed_host,
         driving,
     } = config;
+    let tokens = match auth {
+        Auth::None => None,
+        Auth::StaticTokens(path) => Some(StaticTokens::load(&path).map_err(Fatal::Tokens)?),
+    };
     let listener = bind(listen).await?;
     let stop = CancellationToken::new();
     let fleet = match embedded {
@@ -152,11 +171,15 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         draining.clone(),
     );
     let mut options = http::Options::new(allowed_host, ready(&draining), metrics);
+    options.tokens = tokens;
     if let Some(driving) = &driving {
         options.healthy = healthy(driving);
     }
     let address = listener.local_addr().map_err(Fatal::Serve)?;
-    say(&format!("{}{reach}", welcome(address, fleet.as_ref())));
+    say(&format!(
+        "{}{reach}",
+        welcome(address, fleet.as_ref(), options.tokens.is_some())
+    ));
     let ends = async move {
         asked_to_stop().await;
         draining.cancel();
@@ -282,15 +305,18 @@ async fn parts(
 
 /// What this process may do on clusters that are not its own: who forgets `--lead` would wait for rollouts that nobody drives.
 fn reach(registry: &Registry, own: Option<&EmbeddedFleet>, engine: bool) -> String {
-    let (mut led, mut read, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut led, mut read, mut lost, mut notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let entries = registry.all();
     for entry in entries.iter() {
         let name = entry.name.as_str();
+        if let (Some(note), Ok(_)) = (&entry.note, &entry.cluster) {
+            notes.push(format!("To know of {name}: {note}\n"));
+        }
         match &entry.cluster {
             Ok(_) if own.is_some_and(|own| own.fleet.member(name).is_some()) => {}
             Ok(cluster) if engine && cluster.may_lead() => led.push(name),
             Ok(_) => read.push(name),
-            Err(reason) => lost.push(format!("Not usable: {name}: {reason}\n")),
+            Err(reason) => lost.push(format!("Not usable now: {name}: {reason}\n")),
         }
     }
     let line = |what: &str, names: &[&str]| match names {
@@ -303,7 +329,7 @@ fn reach(registry: &Registry, own: Option<&EmbeddedFleet>, engine: bool) -> Stri
         "Read only here, --engine is off"
     };
     let none = if entries.is_empty() {
-        "There is no cluster: the kubeconfig has no context\n"
+        "There is no cluster now; one that is added to the kubeconfig or to Argo CD is taken up without a restart\n"
     } else {
         ""
     };
@@ -312,6 +338,7 @@ fn reach(registry: &Registry, own: Option<&EmbeddedFleet>, engine: bool) -> Stri
         line("Rollouts are driven on", &led),
         line(why, &read),
         lost.concat(),
+        notes.concat(),
     ]
     .concat()
 }
@@ -470,11 +497,11 @@ fn callable(address: SocketAddr) -> String {
     }
 }
 
-fn welcome(address: SocketAddr, fleet: Option<&EmbeddedFleet>) -> String {
+fn welcome(address: SocketAddr, fleet: Option<&EmbeddedFleet>, tokens: bool) -> String {
     let url = format!("http://{}/mcp", callable(address));
     let mut text = format!(
         "canary-mcp serves MCP at {url}\n\n{}\n",
-        clients::client_config(&url)
+        clients::client_config(&url, tokens)
     );
     if let Some(fleet) = fleet {
         text.push_str(&fleet.told());

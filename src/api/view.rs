@@ -265,6 +265,9 @@ pub struct RolloutRow {
     pub since: Option<String>,
 }
 
+/// What [`ClusterRow::prometheus`] says where it does.
+pub const ANSWERS: &str = "answers";
+
 /// One row of `list_clusters`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ClusterRow {
@@ -280,14 +283,19 @@ pub struct ClusterRow {
     /// Holder of the cluster's Lease; absent when nobody leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub led_by: Option<String>,
-    /// Kubernetes version.
+    /// Kubernetes version; absent in a long list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// What is installed, with "too old for ..." where it is.
-    pub installed: Vec<String>,
-    /// Prometheus answers from here; else why not.
+    /// What is installed, with "too old for ..." where it is; absent in a long list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<Vec<String>>,
+    /// Prometheus answers from here; else why not. In a long list only why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prometheus: Option<String>,
-    /// Canaries by phase.
-    pub canaries: std::collections::BTreeMap<String, i64>,
+    /// Canaries by phase; absent when they could not be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canaries: Option<std::collections::BTreeMap<String, i64>>,
+    /// Why the Canaries could not be counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_counted: Option<String>,
 }

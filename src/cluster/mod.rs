@@ -15,6 +15,7 @@ pub mod clock;
 pub mod embedded;
 pub mod error;
 mod events;
+pub mod form;
 pub mod lease;
 mod lease_view;
 mod prepare;
@@ -237,7 +238,18 @@ impl Cluster {
     /// A cache of one kind that follows the cluster for as long as a clone of it is held.
     #[must_use]
     pub fn watch(&self, kind: &Kind, scope: Scope) -> Watched {
-        Watched::start(self, *kind, scope)
+        Watched::start(self, *kind, scope, None)
+    }
+
+    /// The same in any form, with somebody who is told of each object that changes.
+    #[must_use]
+    pub fn watch_as<T: form::Form>(
+        &self,
+        kind: &Kind,
+        scope: Scope,
+        listener: watch::Listener<T>,
+    ) -> watch::Watch<T> {
+        watch::Watch::start(self, *kind, scope, Some(listener))
     }
 
     /// Sends a request to a Service through the API server's `services/proxy`. Any answer of the Service is `Ok`, 5xx included; what the

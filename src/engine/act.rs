@@ -23,8 +23,8 @@ pub(super) async fn apply_all(
     effects: &[Effect],
 ) -> Result<(), Error> {
     for effect in effects {
-        // Each effect is built on what the one before it left.
-        let Some(objects) = ctx.snapshot() else {
+        // Each effect is built on what the one before it left, and what others have made of that.
+        let Some(objects) = ctx.refreshed().await? else {
             return Ok(());
         };
         for write in writes(plan, state, &objects, *effect, &stamp(ctx.held())) {

@@ -56,7 +56,7 @@ pub(super) fn analysis<'a>(
         };
         let cause = match requests {
             Some(_) => {
-                let (services, routes) = ctx.around();
+                let (services, routes) = ctx.around().await;
                 apart::causes(plan, objects, &services, &routes).join("; ")
             }
             None => String::new(),

@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::future::{FutureExt, join_all};
+use futures::future::FutureExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, objects, rows};
+use super::{Settings, objects, rows, table, turns::Turns};
 use crate::{
     api::{
         objects::{CANARY, EVENT, Object, ObjectExt, Objects},
@@ -15,7 +15,7 @@ use crate::{
     },
     cluster::{
         Cluster, Error,
-        registry::{Entry, Registry},
+        registry::{Entry, Registry, near},
         watch::Scope,
     },
     outbound::http::Transport,
@@ -23,8 +23,8 @@ use crate::{
 
 /// Name of the Lease.
 pub(super) use crate::cluster::lease::NAME as LEASE;
-/// Longest that one cluster may hold up an answer over many.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+/// Names of Canaries that an error lists.
+const MOST_NAMES: usize = 20;
 /// How often the pods are looked at that a followed rollout waits for.
 const LOOK_AT_PODS: Duration = Duration::from_secs(3);
 
@@ -140,6 +140,8 @@ impl Drop for Follow {
 /// Which rollouts a table shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
+    /// Only clusters whose labels this Kubernetes label selector matches.
+    pub selector: Option<String>,
     /// Only this cluster.
     pub cluster: Option<String>,
     /// Only this namespace.
@@ -168,8 +170,12 @@ pub struct Wish {
 /// Rows of a table and what could not be read.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Table {
-    /// The rollouts.
+    /// The rollouts that are shown; where there are more, first those that go on.
     pub rows: Vec<RolloutRow>,
+    /// How many match.
+    pub count: usize,
+    /// How many of these go on.
+    pub running: usize,
     /// Clusters that could not be read, with the reason.
     pub unreachable: Vec<String>,
 }
@@ -184,6 +190,7 @@ pub(super) struct Inner {
     pub(super) registry: Registry,
     pub(super) settings: Settings,
     pub(super) direct: Transport,
+    pub(super) turns: Turns,
 }
 
 impl Control {
@@ -195,6 +202,7 @@ impl Control {
                 registry,
                 settings,
                 direct,
+                turns: Turns::new(),
             }),
         }
     }
@@ -204,13 +212,15 @@ impl Control {
     /// # Errors
     /// `Invalid` when the selector cannot be parsed.
     pub async fn clusters(&self, selector: Option<&str>) -> Result<Vec<ClusterRow>, ControlError> {
+        Ok(rows::rows(&self.shared, &self.selected(selector)?).await)
+    }
+
+    fn selected(&self, selector: Option<&str>) -> Result<Vec<Entry>, ControlError> {
         let registry = &self.shared.registry;
-        let entries = match selector {
-            Some(selector) => registry.select(selector).map_err(ControlError::Invalid)?,
-            None => registry.all().to_vec(),
-        };
-        let rows = entries.iter().map(|entry| rows::row(&self.shared, entry));
-        Ok(join_all(rows).await)
+        match selector {
+            Some(selector) => registry.select(selector).map_err(ControlError::Invalid),
+            None => Ok(registry.all().to_vec()),
+        }
     }
 
     /// One rollout in full, read now.
@@ -227,7 +237,7 @@ impl Control {
     /// A table of all rollouts that match.
     ///
     /// # Errors
-    /// `NotFound` when the filter names a cluster that there is not.
+    /// `NotFound` when the filter names a cluster that there is not, `Invalid` when its selector cannot be parsed.
     pub async fn table(&self, filter: &Filter) -> Result<Table, ControlError> {
         if let Some(name) = &filter.cluster {
             self.cluster(name)?;
@@ -238,17 +248,9 @@ impl Control {
                 .as_ref()
                 .is_none_or(|name| *name == entry.name)
         };
-        let entries = self.shared.registry.all();
-        let entries = entries.iter().filter(wanted);
-        let tables = join_all(entries.map(|entry| self.cluster_table(entry, filter))).await;
-        let mut all = Table::default();
-        for table in tables {
-            match table {
-                Ok(rows) => all.rows.extend(rows),
-                Err(reason) => all.unreachable.push(reason),
-            }
-        }
-        Ok(all)
+        let entries = self.selected(filter.selector.as_deref())?;
+        let entries: Vec<&Entry> = entries.iter().filter(wanted).collect();
+        Ok(table::table(&self.shared, &entries, filter).await)
     }
 
     /// Watches one rollout for the length of a call.
@@ -368,44 +370,22 @@ impl Control {
                 .collect(),
             Err(error) => return unreachable(&error),
         };
-        let there = if there.is_empty() {
-            "none".to_owned()
-        } else {
-            there.join(", ")
+        let there = match there.len() {
+            0 => "none".to_owned(),
+            1..=MOST_NAMES => there.join(", "),
+            many => {
+                let names: Vec<&str> = there.iter().map(String::as_str).collect();
+                let wanted = format!("{}/{}", key.namespace, key.name);
+                match &near(&wanted, &names)[..] {
+                    [] => format!("{many}, call get_status with cluster to see them"),
+                    near => format!("{many}, the nearest: {}", near.join(", ")),
+                }
+            }
         };
         ControlError::NotFound(format!(
             "name: cluster {} has no Canary {}/{}; its Canaries: {there}",
             key.cluster, key.namespace, key.name
         ))
-    }
-
-    async fn cluster_table(
-        &self,
-        entry: &Entry,
-        filter: &Filter,
-    ) -> Result<Vec<RolloutRow>, String> {
-        let named = |why: String| format!("{}: {why}", entry.name);
-        let cluster = entry.cluster.as_ref().map_err(|why| named(why.clone()))?;
-        let reads = async {
-            let settings = self.shared.settings.on(cluster);
-            let namespace = filter.namespace.as_deref();
-            let canaries = objects::canaries(cluster, &settings, namespace).await?;
-            let wanted = |c: &Object| filter.name.as_deref().is_none_or(|n| n == c.name());
-            let around = canaries
-                .into_iter()
-                .filter(wanted)
-                .map(|c| objects::read_copies(cluster, c));
-            join_all(around)
-                .await
-                .into_iter()
-                .collect::<Result<Vec<Objects>, Error>>()
-        };
-        let objects = match tokio::time::timeout(PATIENCE, reads).await {
-            Ok(objects) => objects.map_err(|error| named(error.report()))?,
-            Err(_) => return Err(named(format!("no answer within {PATIENCE:?}"))),
-        };
-        let now = cluster.clock().now();
-        Ok(objects.iter().map(|o| view::row(o, now)).collect())
     }
 }
 

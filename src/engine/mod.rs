@@ -3,6 +3,7 @@
 mod act;
 mod ask;
 pub mod control;
+mod definition;
 mod lead;
 mod objects;
 mod preview;
@@ -11,7 +12,9 @@ mod rollout;
 mod rows;
 mod start;
 mod status;
+mod table;
 mod tell;
+mod turns;
 mod verify;
 mod wish;
 mod world;

@@ -2,24 +2,27 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use futures::future::{FutureExt, join_all};
+
 use super::{
     ask,
     control::{Inner, LEASE},
     lead, objects,
+    turns::Limit,
 };
 use crate::{
     api::{
-        objects::{CANARY, ObjectExt},
+        objects::{Object, ObjectExt},
         status,
-        view::ClusterRow,
+        view::{ANSWERS, ClusterRow},
     },
-    cluster::{Cluster, registry::Entry},
+    cluster::{Cluster, Error, ErrorKind, registry::Entry},
     decide::state::Phase,
 };
 
-/// Longest that one cluster may take.
+/// Longest that an answer over many clusters may take to gather, from the call on, whoever hangs.
 const PATIENCE: Duration = Duration::from_millis(1_500);
-/// Longest that its Prometheus may take, so that there is time left for the rest.
+/// Longest that Prometheus may take.
 const PROMETHEUS_PATIENCE: Duration = Duration::from_millis(800);
 /// Kubernetes 1.x below this is not supported.
 const OLDEST_MINOR: u32 = 23;
@@ -32,112 +35,195 @@ const GROUPS: [(&str, &str, Option<&str>); 5] = [
     ("argoproj.io", "Argo", None),
 ];
 
-/// The row of one cluster; an unreachable one is a row with the reason.
-pub(super) async fn row(inner: &Inner, entry: &Entry) -> ClusterRow {
-    let mut row = ClusterRow {
+/// A row for each cluster, in their order; an unreachable one is a row with the reason.
+pub(super) async fn rows(inner: &Inner, entries: &[Entry]) -> Vec<ClusterRow> {
+    let limit = Limit::new(PATIENCE);
+    let each = entries.iter().map(|entry| row(inner, entry, limit).boxed());
+    join_all(each).await
+}
+
+async fn row(inner: &Inner, entry: &Entry, limit: Limit) -> ClusterRow {
+    let why = match &entry.cluster {
+        Err(why) => why.clone(),
+        Ok(cluster) => match inner
+            .turns
+            .ask(limit, ask(inner, cluster, limit).boxed())
+            .await
+        {
+            Some(found) => return noted(found.row(entry), entry),
+            None => limit.late(),
+        },
+    };
+    let row = ClusterRow {
+        reason: Some(why),
+        ..nothing_known(entry)
+    };
+    noted(row, entry)
+}
+
+/// The row of a usable cluster with what is odd about its entry.
+fn noted(mut row: ClusterRow, entry: &Entry) -> ClusterRow {
+    if let (Ok(_), Some(note)) = (&entry.cluster, &entry.note) {
+        let reason = row.reason.map(|reason| format!("; {reason}"));
+        row.reason = Some(format!("{note}{}", reason.unwrap_or_default()));
+    }
+    row
+}
+
+/// What an entry alone says.
+fn nothing_known(entry: &Entry) -> ClusterRow {
+    ClusterRow {
         name: entry.name.clone(),
         labels: entry.labels.clone(),
         reachable: false,
         reason: None,
         led_by: None,
         version: None,
-        installed: Vec::new(),
+        installed: None,
         prometheus: None,
-        canaries: BTreeMap::new(),
-    };
-    match &entry.cluster {
-        Err(why) => row.reason = Some(why.clone()),
-        Ok(cluster) => {
-            let filled = tokio::time::timeout(PATIENCE, fill(inner, cluster, &mut row)).await;
-            if filled.is_err() && !row.reachable {
-                row.reason = Some(format!("no answer within {PATIENCE:?}"));
-            }
-            if let Some(note) = &entry.note {
-                let reason = row.reason.take().map(|reason| format!("; {reason}"));
-                row.reason = Some(format!("{note}{}", reason.unwrap_or_default()));
-            }
-        }
+        canaries: None,
+        not_counted: None,
     }
-    row
 }
 
-async fn fill(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
+/// The definition of the Canary, as far as it matters.
+enum Definition {
+    Keeps,
+    Prunes,
+    Missing,
+    Unknown(String),
+}
+
+/// What one cluster has answered, each by itself: what is slow takes nothing else with it.
+struct Found {
+    version: Result<String, String>,
+    installed: Result<Vec<(String, Vec<String>)>, String>,
+    led_by: Result<Option<String>, String>,
+    definition: Definition,
+    prometheus: Result<(), String>,
+    canaries: Result<Vec<Object>, String>,
+}
+
+async fn ask(inner: &Inner, cluster: &Cluster, limit: Limit) -> Found {
     let crd = lead::definition();
-    let (version, installed, lease, crd, prometheus) = futures::join!(
-        cluster.version(),
-        cluster.installed(),
-        cluster.lease_view(&inner.settings.lease_namespace, LEASE),
-        cluster.get(&crd),
-        online(inner, cluster),
+    let lease = cluster.lease_view(&inner.settings.lease_namespace, LEASE);
+    let (version, installed, lease, crd, prometheus, canaries) = futures::join!(
+        limit.ask(cluster.version()),
+        limit.ask(cluster.installed()),
+        limit.ask(lease),
+        limit.ask(cluster.get(&crd)),
+        online(inner, cluster, limit),
+        limit.ask(canaries(inner, cluster)),
     );
-    match version {
-        Ok(version) => {
-            row.reachable = true;
-            row.version = Some(with_age(version));
-        }
-        Err(error) => {
-            row.reason = Some(error.report());
-            return;
-        }
-    }
-    let installed = installed.unwrap_or_default();
-    row.installed = named(&installed);
-    row.led_by = lease
-        .ok()
-        .flatten()
-        .filter(|l| l.fresh)
-        .and_then(|l| l.holder);
-    row.prometheus = Some(match prometheus {
-        Ok(()) => "answers".to_owned(),
-        Err(why) => format!("does not answer from here: {why}"),
-    });
-    row.reason = match crd {
-        Ok(Some(crd)) if lead::keeps_our_fields(&crd) => None,
-        Ok(Some(_)) => Some(format!("read-only: {}", lead::PRUNES)),
-        Ok(None) => Some("no Canary CRD; run: canary-mcp crds | kubectl apply -f -".to_owned()),
-        Err(_) => None,
-    };
-    if installed.iter().any(|(group, _)| group == CANARY.group) {
-        count(inner, cluster, row).await;
-    }
-    if row.reason.is_none() && row.led_by.is_none() {
-        row.reason = Some(format!(
-            "nobody leads; start `canary-mcp serve` with --lead {}",
-            row.name
-        ));
+    Found {
+        version,
+        installed,
+        led_by: lease.map(|lease| lease.filter(|lease| lease.fresh)?.holder),
+        definition: match crd {
+            Ok(Some(crd)) if lead::keeps_our_fields(&crd) => Definition::Keeps,
+            Ok(Some(_)) => Definition::Prunes,
+            Ok(None) => Definition::Missing,
+            Err(why) => Definition::Unknown(why),
+        },
+        prometheus,
+        canaries,
     }
 }
 
-/// Whether Prometheus answers; a slow one must not make the cluster look unreachable.
-async fn online(inner: &Inner, cluster: &Cluster) -> Result<(), String> {
-    let settings = inner.settings.on(cluster);
-    let asked = ask::online(cluster, &settings, &inner.direct);
-    tokio::time::timeout(PROMETHEUS_PATIENCE, asked)
-        .await
-        .unwrap_or_else(|_| Err(format!("no answer within {PROMETHEUS_PATIENCE:?}")))
+impl Found {
+    fn row(self, entry: &Entry) -> ClusterRow {
+        let Self {
+            version,
+            installed,
+            led_by,
+            definition,
+            prometheus,
+            canaries,
+        } = self;
+        let version = match version {
+            Ok(version) => with_age(version),
+            Err(why) => {
+                return ClusterRow {
+                    reason: Some(why),
+                    ..nothing_known(entry)
+                };
+            }
+        };
+        let listed = canaries.as_deref().unwrap_or_default();
+        let reason = read_only(&entry.name, &led_by, definition).or_else(|| no_rights(listed));
+        let (canaries, not_counted) = match canaries {
+            Ok(canaries) => (Some(by_phase(&canaries)), None),
+            Err(why) => (None, Some(why)),
+        };
+        ClusterRow {
+            reachable: true,
+            reason,
+            led_by: led_by.ok().flatten(),
+            version: Some(version),
+            installed: installed.ok().map(|installed| named(&installed)),
+            prometheus: Some(match prometheus {
+                Ok(()) => ANSWERS.to_owned(),
+                Err(why) => format!("does not answer from here: {why}"),
+            }),
+            canaries,
+            not_counted,
+            ..nothing_known(entry)
+        }
+    }
 }
 
-async fn count(inner: &Inner, cluster: &Cluster, row: &mut ClusterRow) {
-    let settings = inner.settings.on(cluster);
-    let canaries = match objects::canaries(cluster, &settings, None).await {
-        Ok(canaries) => canaries,
-        Err(error) => {
-            row.reason.get_or_insert_with(|| error.report());
-            return;
+/// What keeps a cluster that answers read-only, if anything does.
+fn read_only(
+    name: &str,
+    led_by: &Result<Option<String>, String>,
+    definition: Definition,
+) -> Option<String> {
+    match (definition, led_by) {
+        (Definition::Prunes, _) => Some(format!("read-only: {}", lead::PRUNES)),
+        (Definition::Missing, _) => {
+            Some("no Canary CRD; run: canary-mcp crds | kubectl apply -f -".to_owned())
         }
-    };
-    // Whoever leads has found them missing and said so; nobody else knows that engine's rights.
-    if let Some(missing) = canaries.iter().find_map(|c| status::missing_rights(c)) {
-        row.reason
-            .get_or_insert_with(|| format!("no run begins, {missing}"));
+        // Whoever leads has looked at the definition, and may have rights that we have not.
+        (Definition::Keeps | Definition::Unknown(_), Ok(Some(_))) => None,
+        (Definition::Unknown(why), _) => Some(why),
+        (Definition::Keeps, Ok(None)) => Some(format!(
+            "nobody leads; start `canary-mcp serve` with --lead {name}"
+        )),
+        (Definition::Keeps, Err(why)) => Some(format!("who leads is not known: {why}")),
     }
+}
+
+/// Whether Prometheus answers from here.
+async fn online(inner: &Inner, cluster: &Cluster, limit: Limit) -> Result<(), String> {
+    let limit = limit.shorter(PROMETHEUS_PATIENCE);
+    let settings = inner.settings.on(cluster);
+    let asked = ask::online(cluster, &settings, &inner.direct).map(Ok);
+    limit.ask(asked).await.flatten()
+}
+
+/// The Canaries; none where the kind is not installed.
+async fn canaries(inner: &Inner, cluster: &Cluster) -> Result<Vec<Object>, Error> {
+    let settings = inner.settings.on(cluster);
+    match objects::canaries(cluster, &settings, None).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
+fn by_phase(canaries: &[Object]) -> BTreeMap<String, i64> {
+    let mut phases = BTreeMap::new();
     for canary in canaries {
-        let phase = canary
-            .str_at("/status/phase")
-            .unwrap_or(Phase::Initializing.name())
-            .to_owned();
-        *row.canaries.entry(phase).or_default() += 1;
+        let phase = canary.str_at("/status/phase");
+        let phase = phase.unwrap_or(Phase::Initializing.name()).to_owned();
+        *phases.entry(phase).or_default() += 1;
     }
+    phases
+}
+
+/// Whoever leads has found rights missing and said so; nobody else knows that engine's rights.
+fn no_rights(canaries: &[Object]) -> Option<String> {
+    let missing = canaries.iter().find_map(|c| status::missing_rights(c));
+    missing.map(|missing| format!("no run begins, {missing}"))
 }
 
 /// `v1.22.3` -> `v1.22.3 (too old for canary-mcp: 1.23 or newer is supported)`.

@@ -147,7 +147,14 @@ fn the_arguments_are_those_of_the_manual() {
         (
             "get_status",
             &[][..],
-            &["cluster", "name", "namespace", "since", "wait_seconds"][..],
+            &[
+                "cluster",
+                "name",
+                "namespace",
+                "selector",
+                "since",
+                "wait_seconds",
+            ][..],
         ),
         ("list_clusters", &[], &["selector"]),
         (

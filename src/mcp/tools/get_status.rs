@@ -23,12 +23,11 @@ use crate::{
     },
 };
 
-/// More rows than this are not for a conversation; they are counted.
-const ROWS: usize = 100;
-
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::mcp) struct GetStatusArgs {
+    /// Only clusters whose labels match, as in `list_clusters`
+    selector: Option<String>,
     /// Only this cluster
     cluster: Option<String>,
     /// Only this namespace
@@ -75,6 +74,7 @@ impl McpServer {
         context: RequestContext<RoleServer>,
     ) -> Result<Json<Status>, ToolError> {
         let GetStatusArgs {
+            selector,
             cluster,
             namespace,
             name,
@@ -92,6 +92,7 @@ impl McpServer {
         }
         let patience = input::wait(wait_seconds)?.unwrap_or_default();
         let filter = Filter {
+            selector,
             cluster,
             namespace,
             name,
@@ -118,6 +119,7 @@ impl McpServer {
     /// The one rollout that matches (with the clusters that could not be asked), or the table of none or several.
     async fn sole(&self, filter: &Filter) -> Result<Result<(Key, Vec<String>), Table>, ToolError> {
         if let Filter {
+            selector: None,
             cluster: Some(cluster),
             namespace: Some(namespace),
             name: Some(name),
@@ -195,20 +197,22 @@ fn shown(
 
 fn tabled(table: Table, wanted_to_wait: bool) -> Status {
     let Table {
-        mut rows,
+        rows,
+        count,
+        running,
         unreachable,
     } = table;
-    let count = rows.len();
-    let running = rows.iter().filter(|row| row.phase.running()).count();
-    rows.truncate(ROWS);
+    let shown = rows.len();
     let summary = match count {
         0 => "no rollout matches".to_owned(),
         1 => format!(
             "1 rollout, {}going on",
             if running == 1 { "" } else { "not " }
         ),
-        2..=ROWS => format!("{count} rollouts, {running} of them going on"),
-        _ => format!("{count} rollouts, {running} of them going on; the first {ROWS} are shown"),
+        _ if shown == count => format!("{count} rollouts, {running} of them going on"),
+        _ => format!(
+            "{count} rollouts, {running} of them going on; {shown} are shown, first those that go on"
+        ),
     };
     let summary = with_unreachable(&summary, &unreachable);
     let next = match (count, wanted_to_wait) {

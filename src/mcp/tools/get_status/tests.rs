@@ -23,6 +23,8 @@ fn row(name: &str, phase: Phase) -> RolloutRow {
 fn several_rollouts_are_a_table_that_names_what_it_lacks() {
     let table = Table {
         rows: vec![row("a", Phase::Progressing), row("b", Phase::Succeeded)],
+        count: 2,
+        running: 1,
         unreachable: vec!["staging: connection refused".to_owned()],
     };
     assert_eq!(
@@ -49,7 +51,9 @@ fn nothing_and_too_much_are_said() {
     );
     let many = tabled(
         Table {
-            rows: vec![row("a", Phase::Succeeded); 101],
+            rows: vec![row("a", Phase::Succeeded); 100],
+            count: 101,
+            running: 0,
             unreachable: Vec::new(),
         },
         true,
@@ -57,7 +61,7 @@ fn nothing_and_too_much_are_said() {
     assert_eq!(many.rows.unwrap().len(), 100);
     assert_eq!(
         many.summary,
-        "101 rollouts, 0 of them going on; the first 100 are shown."
+        "101 rollouts, 0 of them going on; 100 are shown, first those that go on."
     );
     assert_eq!(
         many.next,
