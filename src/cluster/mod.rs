@@ -28,6 +28,7 @@ mod rendezvous;
 pub mod selector;
 pub mod sharing;
 pub mod sources;
+mod unwatched;
 pub mod watch;
 mod wire;
 mod write;
@@ -460,6 +461,19 @@ impl Cluster {
             namespace: namespace.unwrap_or_default(),
         };
         Error::new(context, cause)
+    }
+
+    /// The error of what needs a watch that does not work, for this reason.
+    #[must_use]
+    pub fn unwatched(&self, kind: &Kind, namespace: &str, why: String) -> Error {
+        let context = Context {
+            cluster: self.name(),
+            operation: "watch",
+            object: &format!("{} of namespace {namespace}", kind.plural),
+            resource: &wire::resource(kind),
+            namespace,
+        };
+        Error::of_kind(ErrorKind::Rejected, context, Some(Cause::Own(why)))
     }
 
     fn plain_error(&self, object: &str, path: &str, cause: Cause) -> Error {

@@ -161,7 +161,7 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) -> String {
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
-    let (world, changes) = World::open(cluster, &installed, &shared.settings.lists()).await;
+    let (world, changes) = World::open(cluster, &shared.settings.lists(), &installed).await;
     let driver = Driver {
         teller: Teller::start(cluster.clone(), held.clone()),
         counts: Counts::of(shared, cluster),

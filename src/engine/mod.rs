@@ -3,6 +3,7 @@
 mod act;
 mod ask;
 pub mod control;
+mod ctx;
 mod definition;
 mod home;
 mod lead;
