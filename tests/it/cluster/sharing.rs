@@ -133,7 +133,7 @@ impl Site {
                 "not within half an hour: {:?}",
                 self.shares()
             );
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
         began.elapsed()
     }
@@ -204,7 +204,7 @@ async fn two_hundred_clusters_are_shared_out_without_a_herd_and_handed_over_when
     }
 
     // At rest: one renewal every 5 s for each cluster, nothing else by anybody.
-    tokio::time::sleep(Duration::from_secs(120)).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
     site.reset_counts();
     tokio::time::sleep(Duration::from_secs(60)).await;
     let mut requests = site.requests();
@@ -379,10 +379,10 @@ async fn a_lease_is_given_to_who_asks_when_the_writes_in_hand_have_ended() {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             // Its holder sees it at the next renewal; from then on nothing new begins.
-            while tokio::time::timeout(Duration::from_millis(10), old.writing())
-                .await
-                .is_ok()
-            {}
+            let begins = || tokio::time::timeout(Duration::from_millis(10), old.writing());
+            while begins().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
             assert!(old.check().is_ok(), "what has begun may be written");
             assert!(second.keepers["staging"].held().is_none());
             tokio::time::sleep(Duration::from_millis(500)).await;
