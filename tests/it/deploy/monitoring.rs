@@ -163,12 +163,11 @@ impl ExprVisitor for Named {
     type Error = std::convert::Infallible;
 
     fn pre_visit(&mut self, expr: &Expr) -> Result<bool, Self::Error> {
-        let selector = match expr {
-            Expr::VectorSelector(selector) => selector,
-            Expr::MatrixSelector(matrix) => &matrix.vs,
-            _ => return Ok(true),
-        };
-        self.0.insert(selector.name.clone().unwrap());
+        if let Expr::VectorSelector(selector) = expr {
+            self.0.insert(selector.name.clone().unwrap());
+        } else if let Expr::MatrixSelector(matrix) = expr {
+            self.0.insert(matrix.vs.name.clone().unwrap());
+        }
         Ok(true)
     }
 }
