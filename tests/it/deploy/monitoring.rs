@@ -165,8 +165,7 @@ impl ExprVisitor for Named {
     fn pre_visit(&mut self, expr: &Expr) -> Result<bool, Self::Error> {
         if let Expr::VectorSelector(selector) = expr {
             self.0.insert(selector.name.clone().unwrap());
-        }
-        if let Expr::MatrixSelector(matrix) = expr {
+        } else if let Expr::MatrixSelector(matrix) = expr {
             self.0.insert(matrix.vs.name.clone().unwrap());
         }
         Ok(true)
