@@ -146,26 +146,34 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
     let driving =
         engine.then(|| Engine::start(&registry, settings.clone(), metrics.clone(), direct.clone()));
     let draining = CancellationToken::new();
-    let server = McpServer::new(
-        Control::new(registry, settings, direct),
-        metrics.clone(),
-        draining.clone(),
-    );
+    let mut control = Control::new(registry, settings, direct);
+    if let Some(driving) = &driving {
+        control = control.with(driving.leading());
+    }
+    let server = McpServer::new(control, metrics.clone(), draining.clone());
     let mut options = http::Options::new(allowed_host, ready(&draining), metrics);
     if let Some(driving) = &driving {
         options.healthy = healthy(driving);
     }
     let address = listener.local_addr().map_err(Fatal::Serve)?;
     say(&format!("{}{reach}", welcome(address, fleet.as_ref())));
-    let ends = async move {
-        asked_to_stop().await;
-        draining.cancel();
+    let ends = {
+        let draining = draining.clone();
+        async move {
+            asked_to_stop().await;
+            draining.cancel();
+        }
     };
     let cut = options.cut.clone();
-    let result = http::serve(listener, http::router(server, options), ends, DRAIN, cut).await;
-    if let Some(driving) = driving {
-        driving.stop().await;
-    }
+    let serving = http::serve(listener, http::router(server, options), ends, DRAIN, cut);
+    // The Leases do not wait for the calls that still run: other replicas act on what those ask for.
+    let handing_over = async {
+        draining.cancelled().await;
+        if let Some(driving) = driving {
+            driving.stop().await;
+        }
+    };
+    let (result, ()) = tokio::join!(serving, handing_over);
     stop.cancel();
     if let Some(fleet) = fleet {
         fleet.forget();
@@ -197,18 +205,19 @@ async fn engine(config: config::Alone) -> Result<(), Fatal> {
         "canary-mcp drives rollouts; /healthz, /readyz and /metrics are at http://{}\n{reach}",
         callable(address)
     ));
-    let cut = CancellationToken::new();
-    let ends = draining.clone().cancelled_owned();
-    let serving = tokio::spawn(http::serve(listener, routes, ends, LAST, cut));
-    asked_to_stop().await;
-    draining.cancel();
-    // The Leases go first: a probe that still runs holds nobody up.
-    driving.stop().await;
-    stop.cancel();
-    match serving.await {
-        Ok(result) => result.map_err(Fatal::Serve),
-        Err(error) => Err(Fatal::Serve(io::Error::other(error))),
-    }
+    let (served, cut) = (CancellationToken::new(), CancellationToken::new());
+    let ends = served.clone().cancelled_owned();
+    let serving = http::serve(listener, routes, ends, LAST, cut);
+    let handing_over = async {
+        asked_to_stop().await;
+        draining.cancel();
+        driving.stop().await;
+        stop.cancel();
+        // Until here it says that it is not ready.
+        served.cancel();
+    };
+    let (result, ()) = tokio::join!(serving, handing_over);
+    result.map_err(Fatal::Serve)
 }
 
 /// What every process needs that joins clusters.
@@ -242,8 +251,8 @@ async fn parts(
         namespaces,
         allow_hosts,
         lease_namespace,
-        home: _,
-        lead_at_most: _,
+        home,
+        lead_at_most,
     } = driving;
     let sources = Sources {
         kubeconfigs: kubeconfig,
@@ -260,6 +269,8 @@ async fn parts(
     let settings = Settings {
         identity: identity(),
         lease_namespace,
+        home,
+        lead_at_most,
         metrics_server,
         allow_hosts,
         namespaces,
@@ -282,15 +293,18 @@ async fn parts(
 
 /// What this process may do on clusters that are not its own: who forgets `--lead` would wait for rollouts that nobody drives.
 fn reach(registry: &Registry, own: Option<&EmbeddedFleet>, engine: bool) -> String {
-    let (mut led, mut read, mut lost) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut led, mut read, mut lost, mut notes) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let entries = registry.all();
     for entry in entries.iter() {
         let name = entry.name.as_str();
+        if let (Some(note), Ok(_)) = (&entry.note, &entry.cluster) {
+            notes.push(format!("To know of {name}: {note}\n"));
+        }
         match &entry.cluster {
             Ok(_) if own.is_some_and(|own| own.fleet.member(name).is_some()) => {}
             Ok(cluster) if engine && cluster.may_lead() => led.push(name),
             Ok(_) => read.push(name),
-            Err(reason) => lost.push(format!("Not usable: {name}: {reason}\n")),
+            Err(reason) => lost.push(format!("Not usable now: {name}: {reason}\n")),
         }
     }
     let line = |what: &str, names: &[&str]| match names {
@@ -303,7 +317,7 @@ fn reach(registry: &Registry, own: Option<&EmbeddedFleet>, engine: bool) -> Stri
         "Read only here, --engine is off"
     };
     let none = if entries.is_empty() {
-        "There is no cluster: the kubeconfig has no context\n"
+        "There is no cluster now; one that is added to the kubeconfig or to Argo CD is taken up without a restart\n"
     } else {
         ""
     };
@@ -312,6 +326,7 @@ fn reach(registry: &Registry, own: Option<&EmbeddedFleet>, engine: bool) -> Stri
         line("Rollouts are driven on", &led),
         line(why, &read),
         lost.concat(),
+        notes.concat(),
     ]
     .concat()
 }

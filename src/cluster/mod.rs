@@ -18,12 +18,15 @@ mod events;
 pub mod form;
 pub mod lease;
 mod lease_view;
+pub mod membership;
 mod prepare;
 mod proof;
 pub mod proxy_address;
 mod raw;
 pub mod registry;
+mod rendezvous;
 pub mod selector;
+pub mod sharing;
 pub mod sources;
 mod unwatched;
 pub mod watch;
@@ -32,9 +35,11 @@ mod write;
 
 pub use clock::Clock;
 pub use error::{Error, ErrorKind};
-pub use lease::{Held, LeaseKeeper, LeaseLost, Standing};
+pub use lease::{Held, LeaseKeeper, LeaseLost, Standing, Taken};
 pub use lease_view::LeaseView;
+pub use membership::Membership;
 pub use registry::Registry;
+pub use sharing::{Members, Sharing};
 pub use watch::{Scope, Watched};
 
 use crate::api::objects::{Kind, LEASE, Object, ObjectExt, Ref};

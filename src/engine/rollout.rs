@@ -235,7 +235,11 @@ impl Rollout {
             }
             let wait = act.wait;
             let rests = wait == Wait::Change && still(&plan, &state, &seen);
-            let recorded = self.carry_out(&plan, &state, &objects, act).await?;
+            let recorded = {
+                // Whoever takes the Lease over finds the effects and their record, or neither.
+                let _writing = self.ctx.held.writing().await;
+                self.carry_out(&plan, &state, &objects, act).await?
+            };
             match wait {
                 _ if !recorded => {}
                 Wait::Again => {}

@@ -28,6 +28,7 @@ mod quiet;
 mod rights;
 mod rollouts;
 mod schemas;
+mod sources;
 mod support;
 mod takeovers;
 mod tools;

@@ -159,7 +159,7 @@ async fn read(
 }
 
 /// What these Secrets say, in the order of their names.
-fn found(all: &[&Value], secrets: &Secrets) -> Found {
+pub(super) fn found(all: &[&Value], secrets: &Secrets) -> Found {
     let mut found = Found::default();
     for secret in all {
         let data = Data(secret);

@@ -26,7 +26,7 @@ use crate::{
         names,
         objects::{
             CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE,
-            Object, ObjectExt, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
+            Object, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
         },
     },
     cluster::{
@@ -58,8 +58,8 @@ pub(super) struct World {
 
 struct Shared {
     cluster: Cluster,
-    /// Of the whole cluster, or one for each namespace that is led.
-    canaries: Vec<(Option<String>, Watch<Packed>)>,
+    /// Of all namespaces, or one watch for each that is led.
+    canaries: Vec<Watch<Packed>>,
     index: Arc<Index>,
     /// Of each kind that is named in a namespace: by how many Canaries, and the watch if the kind is served.
     marks: Mutex<Marks>,
@@ -93,11 +93,11 @@ pub(super) struct Enrolled {
 pub(super) type Changes = mpsc::UnboundedReceiver<(String, String)>;
 
 impl World {
-    /// Opens the watches of the Canaries, of all namespaces or of those that are led, and waits for their first lists.
+    /// Opens the watch of the Canaries, or one for each of these namespaces, and waits for the first lists.
     pub(super) async fn open(
         cluster: &Cluster,
-        namespaces: &[Option<&str>],
         installed: &[(String, Vec<String>)],
+        namespaces: &[Option<&str>],
     ) -> (Self, Changes) {
         let index = Arc::new(Index::default());
         let (sender, changes) = mpsc::unbounded_channel();
@@ -112,11 +112,10 @@ impl World {
                 namespace: namespace.map(str::to_owned),
                 ..Scope::default()
             };
-            let watch = cluster.watch_as(&CANARY, scope, Box::new(listener));
-            (namespace.map(str::to_owned), watch)
+            cluster.watch_as(&CANARY, scope, Box::new(listener))
         };
-        let canaries: Vec<_> = namespaces.iter().map(|one| watch(*one)).collect();
-        for (_, watch) in &canaries {
+        let canaries: Vec<Watch<Packed>> = namespaces.iter().copied().map(watch).collect();
+        for watch in &canaries {
             settle(watch).await;
         }
         let marks = Marks {
@@ -140,24 +139,20 @@ impl World {
 
     /// One Canary, as it is kept.
     pub(super) fn canary(&self, namespace: &str, name: &str) -> Option<Packed> {
-        self.canaries_of(namespace)?.get(namespace, name)
-    }
-
-    fn canaries_of(&self, namespace: &str) -> Option<&Watch<Packed>> {
-        let mut all = self.shared.canaries.iter();
-        let found = all.find(|(of, _)| of.as_deref().is_none_or(|of| of == namespace))?;
-        Some(&found.1)
+        let mut watches = self.shared.canaries.iter();
+        watches.find_map(|watch| watch.get(namespace, name))
     }
 
     /// Namespace and name of every Canary.
     pub(super) fn canaries(&self) -> Vec<(String, String)> {
-        let all = self.shared.canaries.iter();
-        all.flat_map(|(_, watch)| watch.keys(|_| true)).collect()
+        let watches = self.shared.canaries.iter();
+        watches.flat_map(|watch| watch.keys(|_| true)).collect()
     }
 
     /// Takes the answer of our own write of a Canary into the cache at once.
     pub(super) fn put(&self, canary: &Object) {
-        if let Some(watch) = self.canaries_of(canary.namespace()) {
+        // A watch keeps what is outside of its scope out.
+        for watch in &self.shared.canaries {
             watch.put(canary);
         }
     }
