@@ -9,7 +9,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::{NAMESPACE, label, path, render};
+use super::{NAMESPACE, path, render};
 use crate::{
     control_plane::{ControlPlane, Feature},
     tools,
