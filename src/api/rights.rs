@@ -146,8 +146,8 @@ pub fn engine() -> Vec<Rule> {
         .when(W::Welcome),
         rule(
             &LEASE,
-            &["get", "create", "update"],
-            "is the only one that writes to the cluster",
+            &["get", "list", "watch", "create", "update", "delete"],
+            "is the only one that writes to the cluster, and sees the other replicas",
         )
         .at(P::Leases),
         sub(
