@@ -27,7 +27,7 @@ use canary_mcp::{
 use futures::FutureExt as _;
 use http::Response;
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use tokio::net::TcpSocket;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -39,6 +39,10 @@ use super::{
 const PER_NAMESPACE: usize = 50;
 /// What is applied here looks as if a person had run `kubectl apply`.
 const MANAGER: &str = "kubectl-client-side-apply";
+/// Connections that may wait to be taken: an engine of hundreds of clusters opens a thousand in a moment.
+const BACKLOG: u32 = 4_096;
+/// For so long nothing changes in clusters whose workloads have started.
+const SETTLED: Duration = Duration::from_secs(2);
 /// For so long nobody asks for anything but Leases where nothing is left to do.
 const QUIET: Duration = Duration::from_secs(5);
 /// Nothing takes longer than this.
@@ -72,7 +76,9 @@ impl Site {
                 Fate::Answered
             });
         }
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener = socket.listen(BACKLOG).unwrap();
         let address = listener.local_addr().unwrap();
         let counting = Counting {
             listener,
@@ -88,11 +94,30 @@ impl Site {
             address.port()
         ));
         std::fs::create_dir(&dir).unwrap();
-        Self {
+        let site = Self {
             recorder,
             fleet,
             address,
             dir,
+        };
+        site.settled().await;
+        site
+    }
+
+    /// Waits until the workloads run, so that the engine does not have to share the processor with their start.
+    async fn settled(&self) {
+        let revision = || -> u64 {
+            let members = self.fleet.members().iter();
+            members.map(|m| m.server.store().revision()).sum()
+        };
+        let began = Instant::now();
+        loop {
+            let before = revision();
+            tokio::time::sleep(SETTLED).await;
+            if revision() == before {
+                return;
+            }
+            assert!(began.elapsed() < PATIENCE, "the workloads never settle");
         }
     }
 

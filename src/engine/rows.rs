@@ -113,11 +113,10 @@ struct Found {
 
 async fn ask(inner: &Inner, cluster: &Cluster, limit: Limit) -> Found {
     let crd = lead::definition();
-    let lease = cluster.lease_view(&inner.settings.lease_namespace, LEASE);
-    let (version, installed, lease, crd, prometheus, canaries) = futures::join!(
+    let (version, installed, led_by, crd, prometheus, canaries) = futures::join!(
         limit.ask(cluster.version()),
         limit.ask(cluster.installed()),
-        limit.ask(lease),
+        leader(inner, cluster, limit),
         limit.ask(cluster.get(&crd)),
         online(inner, cluster, limit),
         limit.ask(canaries(inner, cluster)),
@@ -125,10 +124,7 @@ async fn ask(inner: &Inner, cluster: &Cluster, limit: Limit) -> Found {
     Found {
         version,
         installed,
-        led_by: match lease {
-            Ok(lease) => Ok(leader(inner, cluster, lease, limit).await),
-            Err(why) => Err(why),
-        },
+        led_by,
         definition: match crd {
             Ok(Some(crd)) if lead::keeps_our_fields(&crd) => Definition::Keeps,
             Ok(Some(_)) => Definition::Prunes,
@@ -140,13 +136,9 @@ async fn ask(inner: &Inner, cluster: &Cluster, limit: Limit) -> Found {
     }
 }
 
-async fn leader(
-    inner: &Inner,
-    cluster: &Cluster,
-    lease: Option<LeaseView>,
-    limit: Limit,
-) -> Leader {
-    match lease {
+async fn leader(inner: &Inner, cluster: &Cluster, limit: Limit) -> Result<Leader, String> {
+    let lease = cluster.lease_view(&inner.settings.lease_namespace, LEASE);
+    Ok(match limit.ask(lease).await? {
         Some(LeaseView {
             holder: Some(holder),
             fresh: true,
@@ -156,7 +148,7 @@ async fn leader(
             let help = leading::help(inner, cluster, lease.as_ref()).map(Ok);
             Leader::Nobody(limit.ask(help).await.unwrap_or_else(|late| late))
         }
-    }
+    })
 }
 
 impl Found {

@@ -152,7 +152,7 @@ fn whole(name: &str) -> ClusterRow {
         labels: labels(name),
         reachable: true,
         reason: Some(format!(
-            "nobody leads; start `canary-mcp serve` with --lead {name}"
+            "nobody leads; there is no namespace canary-mcp-system for the Lease; make it with: kubectl --context {name} create namespace canary-mcp-system"
         )),
         led_by: None,
         version: Some("v1.33.1".to_owned()),
