@@ -170,8 +170,6 @@ async fn keep_leading(shared: Arc<Shared>, cluster: Cluster, stop: CancellationT
 async fn lead_all(registry: Registry, shared: Shared, mut home: Home, stop: CancellationToken) {
     // Not of `stop`: the others must know that we leave before the first Lease is free.
     let ends = CancellationToken::new();
-    // Also when this future is dropped.
-    let _ends = ends.clone().drop_guard();
     let mut members = home.members();
     let mut changes = registry.subscribe();
     let mut led: BTreeMap<String, Led> = BTreeMap::new();
@@ -270,10 +268,17 @@ impl Engine {
 
     /// Stops driving and hands over, within three seconds: tells the other replicas, then gives all Leases back at once. Rollouts stay where
     /// they are; whoever leads next goes on.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         self.stop.cancel();
-        if let Err(error) = self.task.await {
+        if let Err(error) = (&mut self.task).await {
             tracing::error!(%error, "the engine's task has failed");
         }
+    }
+}
+
+impl Drop for Engine {
+    /// Without `stop` it ends here and now, and hands nothing over.
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
