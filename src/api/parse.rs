@@ -29,6 +29,16 @@ pub struct Settings {
     pub labels: Labels,
 }
 
+/// Flagger's defaults.
+impl Default for Labels {
+    fn default() -> Self {
+        Self {
+            selectors: names::SELECTOR_LABELS.map(str::to_owned).to_vec(),
+            prefixes: Vec::new(),
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Self {
         Self {

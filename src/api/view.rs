@@ -286,10 +286,10 @@ pub struct ClusterRow {
     /// Kubernetes version; absent in a long list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// What is installed, with "too old for ..." where it is; absent in a long list.
+    /// What is installed, with "too old for ..." where it is; not in a long list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub installed: Option<Vec<String>>,
-    /// Prometheus answers from here; else why not. In a long list only why not.
+    /// Prometheus answers from here; else why not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prometheus: Option<String>,
     /// Canaries by phase; absent when they could not be counted.

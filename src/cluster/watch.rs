@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use kube::{
     Api,
     core::ApiResource,
@@ -23,11 +23,10 @@ use tokio::{
 use super::{
     Cluster,
     cache::{Cache, News, key_of, number},
-    error::report,
     form::Form,
     raw::Raw,
     selector::Selector,
-    wire,
+    unwatched, wire,
 };
 use crate::api::objects::{Kind, Object, ObjectExt, Ref};
 
@@ -304,25 +303,9 @@ impl<T: Form> State<T> {
     }
 
     fn failed(&self, cluster: &str, error: &watcher::Error) {
-        let reason = report(error);
-        let resource = wire::resource(&self.kind);
-        let refused = answer(error);
-        let right = match refused {
-            Some(401 | 403) => {
-                let place = self.scope.namespace.as_ref();
-                let place = place.map_or(" --all-namespaces".to_owned(), |n| format!(" -n {n}"));
-                format!(
-                    "; give our service account get, list and watch, then check with: kubectl auth can-i watch {resource}{place}"
-                )
-            }
-            Some(_) | None => String::new(),
-        };
-        let reason = format!(
-            "cannot watch {} in cluster {cluster}: {reason}{right}",
-            self.kind.plural
-        );
+        let reason = unwatched::reason(cluster, &self.kind, &self.scope, error);
         let begins = self.health.borrow().is_none();
-        if begins && refused.is_some() {
+        if begins && unwatched::refused(error).is_some() {
             tracing::warn!(
                 cluster.name = cluster,
                 kind = self.kind.kind,
@@ -345,21 +328,6 @@ impl<T: Form> State<T> {
     }
 }
 
-/// The HTTP status of an API server that has answered and refuses; an expired watch (410) begins anew by itself.
-fn answer(error: &watcher::Error) -> Option<u16> {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => status,
-        watcher::Error::InitialListFailed(_)
-        | watcher::Error::WatchStartFailed(_)
-        | watcher::Error::WatchFailed(_)
-        | watcher::Error::NoResourceVersion => return None,
-    };
-    Some(status.code).filter(|code| *code != 410 && *code < 500)
-}
-
 // === the task ===
 
 async fn follow<T: Form>(cluster: Cluster, state: Arc<State<T>>) {
@@ -371,8 +339,7 @@ async fn follow<T: Form>(cluster: Cluster, state: Arc<State<T>>) {
 }
 
 async fn follow_as<T: Form, const METADATA_ONLY: bool>(cluster: &Cluster, state: &State<T>) {
-    let events = watcher(api::<T, METADATA_ONLY>(cluster, state), config(state));
-    let mut events = pin!(events.default_backoff());
+    let mut events = pin!(events::<T, METADATA_ONLY>(cluster, state));
     // When to look up what only our own writes have shown. A busy watch must not put it off.
     let mut verify_at: Option<Instant> = None;
     loop {
@@ -403,10 +370,11 @@ async fn reached(at: Option<Instant>) {
     }
 }
 
-fn api<T: Form, const METADATA_ONLY: bool>(
+fn events<T: Form, const METADATA_ONLY: bool>(
     cluster: &Cluster,
     state: &State<T>,
-) -> Api<Raw<METADATA_ONLY>> {
+) -> impl Stream<Item = watcher::Result<watcher::Event<Raw<METADATA_ONLY>>>> + use<T, METADATA_ONLY>
+{
     let resource = ApiResource {
         group: state.kind.group.to_owned(),
         version: state.kind.version.to_owned(),
@@ -415,19 +383,17 @@ fn api<T: Form, const METADATA_ONLY: bool>(
         plural: state.kind.plural.to_owned(),
     };
     let client = cluster.shared.spec.client.clone();
-    match &state.scope.namespace {
+    let api = match &state.scope.namespace {
         Some(namespace) => Api::namespaced_with(client, namespace, &resource),
         None => Api::all_with(client, &resource),
-    }
-}
-
-fn config<T: Form>(state: &State<T>) -> watcher::Config {
-    watcher::Config {
+    };
+    let config = watcher::Config {
         label_selector: state.scope.labels.clone(),
         field_selector: state.scope.fields.clone(),
         page_size: Some(T::PAGE),
         ..watcher::Config::default()
-    }
+    };
+    watcher(api, config).default_backoff()
 }
 
 /// Looks up what only our own writes have shown: it may have been deleted in a gap of the watch.

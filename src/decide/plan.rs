@@ -48,24 +48,13 @@ pub struct Plan {
     pub labels: Labels,
 }
 
-/// Labels that the installation's settings name. The defaults are Flagger's.
+/// Labels that the installation's settings name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Labels {
     /// Labels that tell a target's pods, in the order in which its selector is searched for them (`--selector-labels`).
     pub selectors: Vec<String>,
     /// Beginnings of the labels that a primary takes over from its target, `*` for all (`--include-label-prefix`).
     pub prefixes: Vec<String>,
-}
-
-impl Default for Labels {
-    fn default() -> Self {
-        Self {
-            selectors: ["app", "name", "app.kubernetes.io/name"]
-                .map(str::to_owned)
-                .to_vec(),
-            prefixes: Vec::new(),
-        }
-    }
 }
 
 /// `spec.service`: names, ports and hosts. What is copied raw (match, retries, headers, trafficPolicy, ...)

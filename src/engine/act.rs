@@ -1,6 +1,6 @@
 //! Effects carried out: effect -> builder -> one write after another, fenced, in the given order.
 
-use super::rollout::Ctx;
+use super::ctx::Ctx;
 use crate::{
     api::{
         objects::{Kind, Object, ObjectExt, Objects, Write},

@@ -1,6 +1,9 @@
 //! The Canary's definition in a cluster: without one that keeps our fields nothing is written there.
 
-use super::lead::{CRD, PRUNES, definition, keeps_our_fields};
+use super::{
+    Shared,
+    lead::{CRD, LONGEST_LOOK_AGAIN, LOOK_AGAIN, PRUNES, definition, keeps_our_fields},
+};
 use crate::{
     api::objects::{CUSTOM_RESOURCE_DEFINITION, Object},
     cluster::{
@@ -28,26 +31,31 @@ impl Definition {
     }
 
     /// Waits until the cluster answers and its definition keeps our fields, saying what is wrong with it until then.
-    pub(super) async fn usable(cluster: &Cluster) {
+    pub(super) async fn usable(shared: &Shared, cluster: &Cluster) {
+        let name = cluster.name();
         if read(cluster).await.is_none() {
+            shared.leading.tell(name, None);
             return;
         }
         let definition = Self::watch(cluster);
         let mut changes = definition.watched.subscribe();
-        let mut said = None;
+        let mut pause = LOOK_AGAIN;
         loop {
             changes.mark_unchanged();
-            let Some(why) = definition.fault().await else {
+            let fault = definition.fault().await;
+            let news = shared.leading.tell(name, fault.as_deref());
+            let Some(why) = fault else {
                 return;
             };
-            if said.as_ref() != Some(&why) {
-                tracing::warn!(cluster = cluster.name(), "read-only: {why}");
-                said = Some(why);
+            if news {
+                tracing::warn!(cluster = name, "read-only: {why}");
             }
             // What cannot be watched is looked at.
             tokio::select! {
                 alive = changes.changed() => if alive.is_err() { return },
-                () = tokio::time::sleep(super::lead::LOOK_AGAIN), if definition.watched.health().is_some() => {}
+                () = tokio::time::sleep(pause), if definition.watched.health().is_some() => {
+                    pause = (pause * 2).min(LONGEST_LOOK_AGAIN);
+                }
             }
         }
     }

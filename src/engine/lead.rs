@@ -28,15 +28,18 @@ use crate::{
 
 /// Wait before a cluster is looked at again whose CRDs are missing or do not keep our fields, or that did not answer.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The longest such wait: a cluster that is down, or whose CRDs nobody installs, costs next to nothing.
+pub(super) const LONGEST_LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// The CRD that must keep our status fields.
 pub(super) const CRD: &str = "canaries.flagger.app";
 /// Why nobody can lead a cluster with Flagger's own CRD, and what helps.
 pub(super) const PRUNES: &str =
     "the installed Canary CRD drops our status fields; run: canary-mcp crds | kubectl apply -f -";
 
-/// Leads the cluster until stopped: takes the Lease, drives while it is held, gives it back.
+/// Leads the cluster until stopped: takes the Lease in its turn, drives while it is held, gives it back.
 pub(super) async fn lead(shared: Arc<Shared>, cluster: Cluster, stop: CancellationToken) {
-    while until(&stop, Definition::usable(&cluster)).await
+    shared.metrics.leading(cluster.name(), Some(false));
+    while until(&stop, Definition::usable(&shared, &cluster)).await
         && lead_usable(&shared, &cluster, &stop).await
     {}
 }
@@ -44,32 +47,49 @@ pub(super) async fn lead(shared: Arc<Shared>, cluster: Cluster, stop: Cancellati
 /// Leads for as long as the Canary's definition keeps our fields; false when stopped.
 async fn lead_usable(shared: &Arc<Shared>, cluster: &Cluster, stop: &CancellationToken) -> bool {
     let name = cluster.name();
-    let keeper = LeaseKeeper::start(
+    let keeper = LeaseKeeper::sharing(
         cluster,
-        &shared.settings.identity,
         &shared.settings.lease_namespace,
+        shared.sharing.clone(),
     );
     let mut standing = keeper.watch();
     let stopped = loop {
         let now = standing.borrow_and_update().clone();
+        let obstacle = match &now {
+            Standing::Refused(why) => Some(why.as_str()),
+            Standing::Held(_) | Standing::Follower { .. } => None,
+        };
+        if shared.leading.tell(name, obstacle)
+            && let Some(why) = obstacle
+        {
+            tracing::warn!(cluster = name, "read-only: {why}");
+        }
         match now {
             Standing::Held(held) => {
-                let term = drive(shared, cluster, &held);
-                tokio::select! {
-                    () = stop.cancelled() => break true,
-                    () = lost(&mut standing, held.epoch()) => tracing::warn!(cluster = name, "no longer leading"),
-                    why = term => {
-                        tracing::warn!(cluster = name, "no longer leading: {why}");
-                        break false;
+                shared.metrics.handover(name, held.taken().word());
+                shared.metrics.leading(name, Some(true));
+                let give_up = give_up(&keeper, stop);
+                let broken = tokio::select! {
+                    () = give_up => false,
+                    () = lost(&mut standing, held.epoch()) => {
+                        tracing::info!(cluster = name, "no longer leading");
+                        false
                     }
+                    why = drive(shared, cluster, &held) => {
+                        tracing::warn!(cluster = name, "no longer leading: {why}");
+                        true
+                    }
+                };
+                shared.metrics.leading(name, Some(false));
+                if broken || stop.is_cancelled() {
+                    break !broken;
                 }
                 continue;
             }
-            Standing::Follower { holder: None } => {}
             Standing::Follower {
                 holder: Some(holder),
             } => tracing::info!(cluster = name, holder, "not leading"),
-            Standing::Refused(why) => tracing::warn!(cluster = name, "read-only: {why}"),
+            Standing::Follower { holder: None } | Standing::Refused(_) => {}
         }
         tokio::select! {
             () = stop.cancelled() => break true,
@@ -78,6 +98,13 @@ async fn lead_usable(shared: &Arc<Shared>, cluster: &Cluster, stop: &Cancellatio
     };
     keeper.release().await;
     !stopped
+}
+
+/// Once asked to stop gives the Lease back, and never returns: driving ends when the keeper has let the writes in hand end.
+async fn give_up(keeper: &LeaseKeeper, stop: &CancellationToken) {
+    stop.cancelled().await;
+    keeper.give_up();
+    std::future::pending::<()>().await;
 }
 
 /// Runs a future unless stopped before; whether it ended by itself.
@@ -134,7 +161,7 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) -> String {
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
-    let (world, changes) = World::open(cluster, &installed, &shared.settings.lists()).await;
+    let (world, changes) = World::open(cluster, &shared.settings.lists(), &installed).await;
     let driver = Driver {
         teller: Teller::start(cluster.clone(), held.clone()),
         counts: Counts::of(shared, cluster),
@@ -231,6 +258,25 @@ impl Driver {
             task: self.tasks.spawn(rollout.run()),
         };
         self.driven.insert(key, driven);
+    }
+}
+
+/// Says at the end of a term which rollouts were under way: nothing is done to them, and whoever leads next goes on.
+impl Drop for Driver {
+    fn drop(&mut self) {
+        let running = |(namespace, name): &(String, String)| {
+            let canary = self.world.canary(namespace, name)?.object();
+            let state = status::state(&canary, Moment(0));
+            state.phase.running().then(|| format!("{namespace}/{name}"))
+        };
+        let running: Vec<String> = self.world.canaries().iter().filter_map(running).collect();
+        if !running.is_empty() {
+            tracing::warn!(
+                cluster = self.world.cluster().name(),
+                rollouts = running.join(", "),
+                "no longer driven from here; these rollouts are left as they are"
+            );
+        }
     }
 }
 

@@ -5,18 +5,20 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Shared, act, ask, rights,
+    Shared, act, ask,
+    ctx::Ctx,
+    rights,
     tell::{Said, Teller, driven_by, not_ours},
     world::{self, CloseUp, Near, VERIFY, World},
 };
 use crate::{
     api::{
-        objects::{Object, ObjectExt, Objects, SERVICE, VIRTUAL_SERVICE, Write},
+        objects::{Object, ObjectExt, Objects},
         parse::{self, Refusal},
         status, view,
     },
     build::{self, seen::Times},
-    cluster::{Clock, Cluster, Error, ErrorKind, lease::Held},
+    cluster::{Clock, Error, ErrorKind, lease::Held},
     decide::{
         self, Act, Step, Wait,
         effect::Tell,
@@ -35,67 +37,6 @@ const MOST_STEPS: usize = 64;
 const RETRY: Duration = Duration::from_millis(500);
 /// Longest wait after refused writes.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
-
-/// What a rollout reads and writes through.
-pub(super) struct Ctx {
-    pub(super) shared: Arc<Shared>,
-    near: Near,
-    close: Option<CloseUp>,
-    held: Held,
-    namespace: String,
-    name: String,
-}
-
-impl Ctx {
-    pub(super) fn cluster(&self) -> &Cluster {
-        self.near.enrolled().world().cluster()
-    }
-
-    pub(super) fn held(&self) -> &Held {
-        &self.held
-    }
-
-    /// As it was read last, and never older than our own last write.
-    pub(super) fn snapshot(&self) -> Option<Objects> {
-        self.near.snapshot(self.close.as_ref())
-    }
-
-    /// The same, after what has changed since was read again.
-    pub(super) async fn refreshed(&self) -> Result<Option<Objects>, Error> {
-        let there = self.near.refresh().await?;
-        Ok(self.snapshot().filter(|_| there))
-    }
-
-    /// The Services of the Canary's namespace and all `VirtualServices`, read now. They only add to a diagnosis; without the right to list
-    /// them the rest is still true.
-    pub(super) async fn around(&self) -> (Vec<Object>, Vec<Object>) {
-        let (services, routes) = futures::join!(
-            self.cluster()
-                .list(&SERVICE, Some(&self.namespace), None, None),
-            self.cluster().list(&VIRTUAL_SERVICE, None, None, None),
-        );
-        (services.unwrap_or_default(), routes.unwrap_or_default())
-    }
-
-    /// One fenced write, taken at once.
-    pub(super) async fn write(&self, write: &Write) -> Result<(), Error> {
-        let object = self.cluster().write(write, Some(&self.held)).await?;
-        self.take(&object);
-        Ok(())
-    }
-
-    /// Sets the fence on one object.
-    pub(super) async fn stamp(&self, object: &Object) -> Result<(), Error> {
-        let object = self.cluster().stamp(object, &self.held).await?;
-        self.take(&object);
-        Ok(())
-    }
-
-    /// Takes the answer of our own write.
-    pub(super) fn take(&self, object: &Object) {
-        self.near.put(object);
-    }
-}
 
 /// The task of one Canary. It sleeps while nothing changes.
 pub(super) struct Rollout {
@@ -252,8 +193,13 @@ impl Rollout {
         for _ in 0..MOST_STEPS {
             // What comes in from here on wakes again.
             self.fingerprint = self.pods();
-            if !self.ctx.near.refresh().await? {
-                return Ok(None);
+            match self.ctx.near.refresh().await {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) => {
+                    self.unread(&error).await?;
+                    return Err(error);
+                }
             }
             self.ctx.near.decides();
             let Some(objects) = self.ctx.snapshot() else {
@@ -289,7 +235,11 @@ impl Rollout {
             }
             let wait = act.wait;
             let rests = wait == Wait::Change && still(&plan, &state, &seen);
-            let recorded = self.carry_out(&plan, &state, &objects, act).await?;
+            let recorded = {
+                // Whoever takes the Lease over finds the effects and their record, or neither.
+                let _writing = self.ctx.held.writing().await;
+                self.carry_out(&plan, &state, &objects, act).await?
+            };
             match wait {
                 _ if !recorded => {}
                 Wait::Again => {}
@@ -445,6 +395,29 @@ impl Rollout {
         self.plan = None;
         self.ctx.near.let_go();
         Wait::Change
+    }
+
+    /// Something could not be read. If that is because we may not, the Canary says so before anybody asks for a run.
+    async fn unread(&mut self, error: &Error) -> Result<(), Error> {
+        let Some(objects) = self.ctx.snapshot() else {
+            return Ok(());
+        };
+        let refused = matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::Rejected);
+        let canary = &objects.canary;
+        if !refused || canary.is_being_deleted() || driven_by(canary).is_some() {
+            return Ok(());
+        }
+        let state = status::state(canary, self.ctx.cluster().clock().now());
+        let Ok(plan) = parse::plan(canary, &self.ctx.shared.settings.parse) else {
+            return Ok(());
+        };
+        self.ctx.shared.rights.forget().await;
+        self.lacks_rights(&plan, &state, &objects).await?;
+        if self.missing_rights.is_some() {
+            self.refusals = Vec::new();
+            self.refuse(&objects).await?;
+        }
+        Ok(())
     }
 
     /// The plan, if the spec can be carried out; otherwise condition `Accepted=False` and one event for each generation.

@@ -7,7 +7,7 @@ use futures::future::{FutureExt, join_all};
 use super::{
     ask,
     control::{Inner, LEASE},
-    lead, objects,
+    lead, leading, objects,
     turns::Limit,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
         status,
         view::{ANSWERS, ClusterRow},
     },
-    cluster::{Cluster, Error, ErrorKind, registry::Entry},
+    cluster::{Cluster, Error, ErrorKind, LeaseView, registry::Entry},
     decide::state::Phase,
 };
 
@@ -94,11 +94,18 @@ enum Definition {
     Unknown(String),
 }
 
+/// Who leads a cluster.
+enum Leader {
+    Is(String),
+    /// Nobody, and what helps.
+    Nobody(String),
+}
+
 /// What one cluster has answered, each by itself: what is slow takes nothing else with it.
 struct Found {
     version: Result<String, String>,
     installed: Result<Vec<(String, Vec<String>)>, String>,
-    led_by: Result<Option<String>, String>,
+    led_by: Result<Leader, String>,
     definition: Definition,
     prometheus: Result<(), String>,
     canaries: Result<Vec<Object>, String>,
@@ -118,7 +125,10 @@ async fn ask(inner: &Inner, cluster: &Cluster, limit: Limit) -> Found {
     Found {
         version,
         installed,
-        led_by: lease.map(|lease| lease.filter(|lease| lease.fresh)?.holder),
+        led_by: match lease {
+            Ok(lease) => Ok(leader(inner, cluster, lease, limit).await),
+            Err(why) => Err(why),
+        },
         definition: match crd {
             Ok(Some(crd)) if lead::keeps_our_fields(&crd) => Definition::Keeps,
             Ok(Some(_)) => Definition::Prunes,
@@ -127,6 +137,25 @@ async fn ask(inner: &Inner, cluster: &Cluster, limit: Limit) -> Found {
         },
         prometheus,
         canaries,
+    }
+}
+
+async fn leader(
+    inner: &Inner,
+    cluster: &Cluster,
+    lease: Option<LeaseView>,
+    limit: Limit,
+) -> Leader {
+    match lease {
+        Some(LeaseView {
+            holder: Some(holder),
+            fresh: true,
+            ..
+        }) => Leader::Is(holder),
+        lease => {
+            let help = leading::help(inner, cluster, lease.as_ref()).map(Ok);
+            Leader::Nobody(limit.ask(help).await.unwrap_or_else(|late| late))
+        }
     }
 }
 
@@ -150,7 +179,12 @@ impl Found {
             }
         };
         let listed = canaries.as_deref().unwrap_or_default();
-        let reason = read_only(&entry.name, &led_by, definition).or_else(|| no_rights(listed));
+        let (led_by, nobody) = match led_by {
+            Ok(Leader::Is(holder)) => (Some(holder), None),
+            Ok(Leader::Nobody(help)) => (None, Some(format!("nobody leads; {help}"))),
+            Err(why) => (None, Some(format!("who leads is not known: {why}"))),
+        };
+        let reason = read_only(definition, nobody).or_else(|| no_rights(listed));
         let (canaries, not_counted) = match canaries {
             Ok(canaries) => (Some(by_phase(&canaries)), None),
             Err(why) => (None, Some(why)),
@@ -158,7 +192,7 @@ impl Found {
         ClusterRow {
             reachable: true,
             reason,
-            led_by: led_by.ok().flatten(),
+            led_by,
             version: Some(version),
             installed: installed.ok().map(|installed| named(&installed)),
             prometheus: Some(match prometheus {
@@ -172,24 +206,17 @@ impl Found {
     }
 }
 
-/// What keeps a cluster that answers read-only, if anything does.
-fn read_only(
-    name: &str,
-    led_by: &Result<Option<String>, String>,
-    definition: Definition,
-) -> Option<String> {
-    match (definition, led_by) {
+/// What keeps a cluster that answers read-only, if anything does; `nobody` says that nobody is seen to lead it.
+fn read_only(definition: Definition, nobody: Option<String>) -> Option<String> {
+    match (definition, nobody) {
         (Definition::Prunes, _) => Some(format!("read-only: {}", lead::PRUNES)),
         (Definition::Missing, _) => {
             Some("no Canary CRD; run: canary-mcp crds | kubectl apply -f -".to_owned())
         }
         // Whoever leads has looked at the definition, and may have rights that we have not.
-        (Definition::Keeps | Definition::Unknown(_), Ok(Some(_))) => None,
-        (Definition::Unknown(why), _) => Some(why),
-        (Definition::Keeps, Ok(None)) => Some(format!(
-            "nobody leads; start `canary-mcp serve` with --lead {name}"
-        )),
-        (Definition::Keeps, Err(why)) => Some(format!("who leads is not known: {why}")),
+        (Definition::Keeps | Definition::Unknown(_), None) => None,
+        (Definition::Unknown(why), Some(_)) => Some(why),
+        (Definition::Keeps, nobody) => nobody,
     }
 }
 

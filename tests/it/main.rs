@@ -13,6 +13,7 @@ mod embedded_api;
 mod embedded_fleet;
 mod engine;
 mod genuine;
+mod handovers;
 mod http;
 mod interventions;
 mod kubectl;

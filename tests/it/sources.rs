@@ -11,12 +11,17 @@ use std::{
 use axum::{Json, Router, extract::State, http::HeaderMap, routing::get};
 use canary_mcp::{
     cluster::{
-        Registry,
+        Cluster, Registry,
         embedded::fleet::{Fleet, FleetOptions},
         registry::Entry,
         sources::{self, ArgoCd, Sources},
     },
     decide::facts::Moment,
+    engine::{
+        Settings,
+        control::{Control, Filter, Key},
+    },
+    outbound::http::{Transport, client},
 };
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
@@ -47,10 +52,7 @@ fn rows(registry: &Registry) -> Vec<(String, Option<bool>)> {
     let all = registry.all();
     let rows = all.iter().map(|entry| {
         let cluster = entry.cluster.as_ref().ok();
-        (
-            entry.name.clone(),
-            cluster.map(|cluster| cluster.may_lead()),
-        )
+        (entry.name.clone(), cluster.map(Cluster::may_lead))
     });
     rows.collect()
 }
@@ -201,6 +203,53 @@ async fn a_cluster_secret_takes_effect_within_a_second_and_a_cluster_that_is_gon
     assert!(
         told.ends_with("its rollouts were left as they were then"),
         "{told}"
+    );
+}
+
+// === settings of one cluster ===
+
+#[tokio::test(start_paused = true)]
+async fn only_the_namespaces_of_the_settings_are_listed_and_shown() {
+    let fleet = Fleet::start(FleetOptions::new(EPOCH, 1.0, Vec::new())).unwrap();
+    let shown = async |given: &str| {
+        let folder = Folder::new(&format!("namespaces-{}", given.len()));
+        let registry = begin(Sources {
+            embedded: vec![support::spec(fleet.member("prod-kr").unwrap(), false)],
+            clusters_file: Some(folder.write("clusters", 0o600, given)),
+            ..Sources::default()
+        })
+        .await;
+        let direct = Transport::Direct(client(false).unwrap());
+        let control = Control::new(registry, Settings::default(), direct);
+        let table = control.table(&Filter::default()).await.unwrap();
+        assert_eq!(table.unreachable, Vec::<String>::new());
+        let rows = table.rows.into_iter();
+        let rows: Vec<String> = rows
+            .map(|row| format!("{}/{}", row.namespace, row.name))
+            .collect();
+        let key = Key {
+            cluster: "prod-kr".to_owned(),
+            namespace: "ai-platform".to_owned(),
+            name: "mcp-server".to_owned(),
+        };
+        let view = control.view(&key).await;
+        (rows, view.err().map(|error| error.to_string()))
+    };
+    let all = (vec!["ai-platform/mcp-server".to_owned()], None);
+    assert_eq!(shown("").await, all);
+    assert_eq!(
+        shown("prod-*: {namespaces: [ai-platform, payments]}").await,
+        all
+    );
+    assert_eq!(
+        shown("prod-*: {namespaces: [payments]}").await,
+        (
+            Vec::new(),
+            Some(
+                "namespace: \"ai-platform\" is not led and shown on cluster prod-kr; --namespace allows payments"
+                    .to_owned()
+            )
+        )
     );
 }
 

@@ -79,6 +79,59 @@ fn the_primary_is_a_whole_copy_of_the_target() {
 }
 
 #[test]
+fn the_settings_say_which_label_tells_the_pods_and_which_the_primary_takes_over() {
+    let mut objects = demo();
+    let mut plan = plan_of(&objects);
+    plan.labels = Labels {
+        selectors: vec!["k8s-app".to_owned(), "tier".to_owned()],
+        prefixes: vec!["team".to_owned()],
+    };
+    let writes = workload::create_primary(&plan, &objects, &stamp(), RUN);
+    let primary = created(&writes);
+    assert_eq!(
+        primary["spec"]["selector"],
+        json!({"matchLabels": {"tier": "front-primary"}})
+    );
+    assert_eq!(
+        primary["metadata"]["labels"],
+        json!({"tier": "front-primary", "team": "platform", "app.kubernetes.io/managed-by": "flagger"})
+    );
+    assert_eq!(
+        primary["spec"]["template"]["metadata"]["labels"],
+        json!({"app": "mcp-server", "tier": "front-primary"})
+    );
+    apply(&mut objects, writes);
+
+    // At promotion the labels follow; those that make the primary what it is do not.
+    let mut live = target();
+    live["metadata"]["labels"] = json!({
+        "app": "mcp-server", "team": "payments", "tier": "x", "app.kubernetes.io/managed-by": "Helm",
+        "kustomize.toolkit.fluxcd.io/name": "x"
+    });
+    objects.target = Some(Arc::new(live));
+    plan.labels.prefixes = vec!["*".to_owned()];
+    assert_eq!(
+        patched(&workload::copy_template(
+            &plan.labels,
+            &objects,
+            &template("1.0.0"),
+            RUN
+        )),
+        json!([
+            {"op": "add", "path": "/metadata/labels/app", "value": "mcp-server"},
+            {"op": "add", "path": "/metadata/labels/team", "value": "payments"}
+        ])
+    );
+
+    plan.labels.selectors = vec!["k8s-app".to_owned(), "name".to_owned()];
+    let refused = crate::build::check::check(&plan, &objects);
+    assert_eq!(
+        refused[0].to_string(),
+        "spec.targetRef: the Deployment's spec.selector.matchLabels has none of k8s-app, name; select its pods by one of them"
+    );
+}
+
+#[test]
 fn a_primary_has_at_least_one_replica_and_is_created_once() {
     let mut objects = demo();
     let plan = plan_of(&objects);

@@ -384,7 +384,10 @@ fn a_secret_becomes_what_argo_cd_makes_of_it() {
             json!({"token": "planted-token", "client-certificate-data": "Y2VydA==", "client-key-data": "a2V5"}),
         )
     );
+}
 
+#[test]
+fn aws_goes_before_a_plugin_and_a_plugin_before_a_password_and_a_token() {
     let both = json!({
         "username": "u", "password": "planted", "bearerToken": "planted",
         "execProviderConfig": {

@@ -85,8 +85,8 @@ impl CloseUp {
 
 /// The selector of both copies' pods, from the Deployments' own: they carry one label with different values. `None`, that is all pods of
 /// the namespace, when the Deployments do not tell.
-pub(in crate::engine) fn labels(settings: &Labels, objects: &Objects) -> Option<String> {
-    let selector = Selector::of_copies(settings, objects)?;
+pub(in crate::engine) fn labels(selectors: &Labels, objects: &Objects) -> Option<String> {
+    let selector = Selector::of_copies(selectors, objects)?;
     let primary = selector.primary();
     let Selector { key, value } = selector;
     Some(format!("{key} in ({value},{primary})"))
@@ -105,14 +105,13 @@ mod tests {
 
     #[test]
     fn both_copies_are_selected_by_the_one_label_in_which_they_differ() {
-        let ours = Labels::default();
         let both = Objects {
             target: Some(deployment("app", "x")),
             primary: Some(deployment("app", "x-primary")),
             ..Objects::default()
         };
         assert_eq!(
-            labels(&ours, &both).as_deref(),
+            labels(&Labels::default(), &both).as_deref(),
             Some("app in (x,x-primary)")
         );
         let target = Objects {
@@ -120,7 +119,7 @@ mod tests {
             ..Objects::default()
         };
         assert_eq!(
-            labels(&ours, &target).as_deref(),
+            labels(&Labels::default(), &target).as_deref(),
             Some("app.kubernetes.io/name in (x,x-primary)")
         );
         let primary = Objects {
@@ -128,9 +127,9 @@ mod tests {
             ..Objects::default()
         };
         assert_eq!(
-            labels(&ours, &primary).as_deref(),
+            labels(&Labels::default(), &primary).as_deref(),
             Some("app in (x,x-primary)")
         );
-        assert_eq!(labels(&ours, &Objects::default()), None);
+        assert_eq!(labels(&Labels::default(), &Objects::default()), None);
     }
 }

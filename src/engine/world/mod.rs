@@ -26,11 +26,11 @@ use crate::{
         names,
         objects::{
             CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE,
-            Object, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
+            Object, ObjectExt, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
         },
     },
     cluster::{
-        Cluster,
+        Cluster, Error,
         form::{Mark, Packed},
         watch::{Scope, Watch},
     },
@@ -58,8 +58,8 @@ pub(super) struct World {
 
 struct Shared {
     cluster: Cluster,
-    /// Of all namespaces, or one watch for each that is led.
-    canaries: Vec<Watch<Packed>>,
+    /// Of the whole cluster, or one for each namespace that is led.
+    canaries: Vec<(Option<String>, Watch<Packed>)>,
     index: Arc<Index>,
     /// Of each kind that is named in a namespace: by how many Canaries, and the watch if the kind is served.
     marks: Mutex<Marks>,
@@ -93,11 +93,11 @@ pub(super) struct Enrolled {
 pub(super) type Changes = mpsc::UnboundedReceiver<(String, String)>;
 
 impl World {
-    /// Opens the watch of the Canaries, or one for each of these namespaces, and waits for the first lists.
+    /// Opens the watches of the Canaries, of all namespaces or of those that are led, and waits for their first lists.
     pub(super) async fn open(
         cluster: &Cluster,
-        installed: &[(String, Vec<String>)],
         namespaces: &[Option<&str>],
+        installed: &[(String, Vec<String>)],
     ) -> (Self, Changes) {
         let index = Arc::new(Index::default());
         let (sender, changes) = mpsc::unbounded_channel();
@@ -112,10 +112,11 @@ impl World {
                 namespace: namespace.map(str::to_owned),
                 ..Scope::default()
             };
-            cluster.watch_as(&CANARY, scope, Box::new(listener))
+            let watch = cluster.watch_as(&CANARY, scope, Box::new(listener));
+            (namespace.map(str::to_owned), watch)
         };
-        let canaries: Vec<Watch<Packed>> = namespaces.iter().copied().map(watch).collect();
-        for watch in &canaries {
+        let canaries: Vec<_> = namespaces.iter().map(|one| watch(*one)).collect();
+        for (_, watch) in &canaries {
             settle(watch).await;
         }
         let marks = Marks {
@@ -139,20 +140,24 @@ impl World {
 
     /// One Canary, as it is kept.
     pub(super) fn canary(&self, namespace: &str, name: &str) -> Option<Packed> {
-        let mut watches = self.shared.canaries.iter();
-        watches.find_map(|watch| watch.get(namespace, name))
+        self.canaries_of(namespace)?.get(namespace, name)
+    }
+
+    fn canaries_of(&self, namespace: &str) -> Option<&Watch<Packed>> {
+        let mut all = self.shared.canaries.iter();
+        let found = all.find(|(of, _)| of.as_deref().is_none_or(|of| of == namespace))?;
+        Some(&found.1)
     }
 
     /// Namespace and name of every Canary.
     pub(super) fn canaries(&self) -> Vec<(String, String)> {
-        let watches = self.shared.canaries.iter();
-        watches.flat_map(|watch| watch.keys(|_| true)).collect()
+        let all = self.shared.canaries.iter();
+        all.flat_map(|(_, watch)| watch.keys(|_| true)).collect()
     }
 
     /// Takes the answer of our own write of a Canary into the cache at once.
     pub(super) fn put(&self, canary: &Object) {
-        // A watch keeps what is outside of its scope out.
-        for watch in &self.shared.canaries {
+        if let Some(watch) = self.canaries_of(canary.namespace()) {
             watch.put(canary);
         }
     }
@@ -263,35 +268,29 @@ impl Enrolled {
         &self.world
     }
 
-    /// These are the Canary's objects now. Returns once their watches have shown what there is. What cannot be watched is waited for, since
+    /// These are the Canary's objects now. Returns once their watches have shown what there is. What cannot be watched is an error, since
     /// a change of it would not be noticed; but not with a run in hand, which must be able to go back.
-    async fn names(&self, refs: &[Ref], in_hand: bool) {
+    async fn names(&self, refs: &[Ref], in_hand: bool) -> Result<(), Error> {
         let old = std::mem::replace(&mut *lock(&self.refs), refs.to_vec());
-        if old == refs {
-            return;
+        for of in refs.iter().filter(|of| !old.contains(of)) {
+            self.world.shared.index.add(of, &self.wake);
+            self.world.watch(&place(of));
         }
-        for of in refs {
-            if !old.contains(of) {
-                self.world.shared.index.add(of, &self.wake);
-                self.world.watch(&place(of));
-            }
-        }
-        for of in &old {
-            if !refs.contains(of) {
-                self.drop_ref(of);
-            }
+        for of in old.iter().filter(|of| !refs.contains(of)) {
+            self.drop_ref(of);
         }
         let own = (CONTROLLER_REVISION, self.key.0.clone());
         for (kind, namespace) in refs.iter().map(place).chain([own]) {
-            match self.world.watch_of(&kind, &namespace) {
-                Some(watch) if in_hand => {
-                    // The watch says what it lacks.
-                    let _ = watch.settled().await;
-                }
-                Some(watch) => settle(&watch).await,
-                None => {}
+            let Some(watch) = self.world.watch_of(&kind, &namespace) else {
+                continue;
+            };
+            if let Err(why) = watch.settled().await
+                && !in_hand
+            {
+                return Err(self.world.cluster().unwatched(&kind, &namespace, why));
             }
         }
+        Ok(())
     }
 
     /// Names of our pins that this Canary owns.

@@ -110,7 +110,7 @@ impl Near {
         refs.sort_unstable();
         refs.dedup();
         let in_hand = state.stage != Stage::Idle || state.weight > 0;
-        self.enrolled.names(&refs, in_hand).await;
+        self.enrolled.names(&refs, in_hand).await?;
         refs.extend(self.pins(&state));
         let first = !self.held().whole;
         // A first look reads everything, and many may begin at the same time.
@@ -331,5 +331,77 @@ impl Held {
         let mark = Some(mark);
         self.known.insert(of.clone(), Known { version, mark });
         self.objects.insert(of, object.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::objects::DEPLOYMENT;
+
+    fn target() -> Ref {
+        Ref {
+            kind: DEPLOYMENT,
+            namespace: "a".to_owned(),
+            name: "web".to_owned(),
+        }
+    }
+
+    fn object(version: u64, generation: u64) -> Object {
+        let metadata = json!({"name": "web", "namespace": "a", "uid": "u", "generation": generation, "resourceVersion": version.to_string()});
+        Object::new(json!({"kind": "Deployment", "metadata": metadata}))
+    }
+
+    /// What the watch shows, having come to `newest`.
+    fn shows(object: Option<Object>, newest: u64) -> Shown {
+        Shown {
+            mark: object.map(|object| Mark::of_object(&object)),
+            newest: Some(newest),
+        }
+    }
+
+    fn nothing(newest: u64) -> Shown {
+        shows(None, newest)
+    }
+
+    #[test]
+    fn what_was_read_is_compared_with_what_the_watch_shows() {
+        let there = |version| Some(object(version, 2));
+        let edited = |version| Some(object(version, 3));
+        // What was read while the watch showed something; what it shows now; whether that is stale in hand, and at rest.
+        let rows = [
+            ("as it was read", there(7), shows(there(7), 7), false, false),
+            ("a status", there(7), shows(there(8), 8), true, false),
+            ("an edit", there(7), shows(edited(8), 8), true, true),
+            ("an older one", there(7), shows(edited(6), 6), false, false),
+            ("not come to yet", there(7), nothing(6), false, false),
+            ("deleted", there(7), nothing(8), true, true),
+            ("never there", None, nothing(6), false, false),
+            ("deleted before", None, shows(there(5), 5), false, false),
+            ("made again", None, shows(there(8), 8), true, true),
+        ];
+        for (what, read, now, in_hand, at_rest) in rows {
+            let mut held = Held::default();
+            held.read(target(), read, &shows(there(5), 5));
+            assert_eq!(held.stale(&target(), &now, true), in_hand, "{what}");
+            assert_eq!(held.stale(&target(), &now, false), at_rest, "{what}");
+        }
+        let held = Held::default();
+        assert!(held.stale(&target(), &nothing(0), false), "never read");
+    }
+
+    #[test]
+    fn nothing_older_takes_the_place_of_our_own_write() {
+        let mut held = Held::default();
+        held.put(target(), &object(9, 3));
+        held.read(target(), Some(object(8, 2)), &nothing(0));
+        assert_eq!(held.objects[&target()], object(9, 3));
+        // The watch comes to it later: no news.
+        assert!(!held.stale(&target(), &shows(Some(object(8, 2)), 8), true));
+        assert!(!held.stale(&target(), &shows(Some(object(9, 3)), 9), true));
+        held.read(target(), None, &nothing(9));
+        assert!(!held.objects.contains_key(&target()));
     }
 }

@@ -26,7 +26,7 @@ use crate::{
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::mcp) struct GetStatusArgs {
-    /// Only clusters whose labels match, as in `list_clusters`
+    /// As in `list_clusters`
     selector: Option<String>,
     /// Only this cluster
     cluster: Option<String>,

@@ -23,7 +23,7 @@ const NAMED: usize = 30;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::mcp) struct ListClustersArgs {
-    /// Kubernetes label selector, as in env=production,region in (kr, jp). More than 25 clusters are listed in short, of more than some 200 not all
+    /// Kubernetes label selector, as in env=production,region in (kr, jp). Over 25 clusters the rows are short
     selector: Option<String>,
 }
 

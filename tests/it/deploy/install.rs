@@ -63,8 +63,7 @@ pub(crate) fn apply(control_plane: &Arc<ControlPlane>, objects: &[Value]) -> Str
     drop(stdin);
     let ran = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ran.stderr).into_owned();
-    let names: Vec<String> = objects.iter().map(label).collect();
-    assert!(ran.status.success(), "{names:?}: {said}");
+    assert!(ran.status.success(), "{said}");
     said
 }
 

@@ -230,6 +230,18 @@ fn each_region_has_values_of_its_own() {
     }
 }
 
+/// Flagger's file has quoted texts that go on without indentation, which its own reader takes and ours does not: each on one line.
+fn joined(yaml: &str) -> String {
+    let mut text = String::with_capacity(yaml.len());
+    let mut open = false;
+    for line in yaml.lines() {
+        text.push_str(if open { line.trim_start() } else { line });
+        open ^= line.matches('\'').count() % 2 == 1;
+        text.push(if open { ' ' } else { '\n' });
+    }
+    text
+}
+
 /// Flagger may be the engine: its definition takes what the chart renders, and drops nothing of it.
 #[tokio::test(start_paused = true)]
 async fn flaggers_own_definition_takes_the_canary() {
@@ -253,7 +265,7 @@ async fn flaggers_own_definition_takes_the_canary() {
         ["Canary", "Canary", "MetricTemplate", "MetricTemplate"]
     );
     let theirs = std::fs::read_to_string(tool.join("flagger/crd.yaml")).unwrap();
-    let theirs = serde_saphyr::from_multiple(&theirs).unwrap();
+    let theirs = serde_saphyr::from_multiple(&joined(&theirs)).unwrap();
     let rig = Rig::with_fleet(|options| options.crds = theirs);
     without_examples(&rig);
     // An unknown field is refused, not dropped.
@@ -277,7 +289,7 @@ fn helm_and_kubernetes_find_no_fault() {
         "autoscaling.enabled=false,replicaCount=3",
     ] {
         let all = rendered(&["--set", settings]).unwrap();
-        for version in ["1.23", "1.37"] {
+        for version in ["1.25", "1.30", "1.37"] {
             judge(version, &all);
         }
     }

@@ -1,15 +1,28 @@
 //! The rules and the dashboard: right for the values of the metrics, and about metrics that there are.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     process::Command,
+    time::Duration,
 };
 
-use promql_parser::parser;
-use serde_json::Value;
+use promql_parser::{
+    parser::{self, Expr},
+    util::{ExprVisitor, walk_expr},
+};
+use serde_json::{Value, json};
 
 use super::path;
-use crate::tools;
+use crate::{
+    http::fixture::Era,
+    processes::{
+        child::{PATIENCE, Serve},
+        kubernetes::Kubectl,
+    },
+    prometheus::real::Prometheus,
+    tools,
+};
 
 const RULES: &str = include_str!("../../../deploy/chart/files/rules.yaml");
 const DASHBOARD: &str = include_str!("../../../deploy/chart/files/dashboard.json");
@@ -140,4 +153,117 @@ fn the_dashboard_is_whole() {
             parser::parse(&expression).unwrap_or_else(|e| panic!("{title}: {e}"));
         }
     }
+}
+
+/// The metrics that a query names.
+#[derive(Default)]
+struct Named(BTreeSet<String>);
+
+impl ExprVisitor for Named {
+    type Error = std::convert::Infallible;
+
+    fn pre_visit(&mut self, expr: &Expr) -> Result<bool, Self::Error> {
+        let selector = match expr {
+            Expr::VectorSelector(selector) => selector,
+            Expr::MatrixSelector(matrix) => &matrix.vs,
+            _ => return Ok(true),
+        };
+        self.0.insert(selector.name.clone().unwrap());
+        Ok(true)
+    }
+}
+
+fn named(expressions: impl Iterator<Item = String>) -> BTreeSet<String> {
+    let mut named = Named::default();
+    for expression in expressions {
+        let parsed = parser::parse(&expression).unwrap();
+        walk_expr(&mut named, &parsed).unwrap();
+    }
+    named.0
+}
+
+async fn call(serve: &Serve, tool: &str, arguments: Value) -> bool {
+    let params = json!({"name": tool, "arguments": arguments});
+    let result = serve.mcp.result(Era::Modern, "tools/call", params).await;
+    result["isError"] != true
+}
+
+/// One rollout that succeeds and one that fails, scraped by a real Prometheus.
+async fn scraped() -> Option<(Serve, Prometheus)> {
+    let mut serve = Serve::start(&["--embedded", "--embedded-speed", "60"]).await;
+    let host = serve.mcp.origin.strip_prefix("http://").unwrap();
+    let prometheus = Prometheus::scraping(host, "/metrics").await?;
+    let kubectl = Kubectl::new(&serve.kubeconfig().await, "prod-kr").await;
+    let mut canary = kubectl.watch_canary().await;
+    canary.until_phase("Initialized").await;
+    kubectl.set_image("registry.example/mcp-server:1.1.0").await;
+    canary.until_phase("Progressing").await;
+    assert!(call(&serve, "list_clusters", json!({})).await);
+    assert!(!call(&serve, "get_status", json!({"cluster": "nowhere"})).await);
+    canary.until_phase("Succeeded").await;
+    kubectl
+        .set_image("registry.example/mcp-server:1.2.0-errors")
+        .await;
+    canary.until_phase("Failed").await;
+    Some((serve, prometheus))
+}
+
+async fn asked(prometheus: &Prometheus, path: &str, parameters: &[(&str, &str)]) -> Value {
+    let (status, body) = prometheus.get(path, parameters).await;
+    let text = String::from_utf8(body).unwrap();
+    assert_eq!(status, 200, "{parameters:?}: {text}");
+    serde_json::from_str::<Value>(&text).unwrap()["data"].take()
+}
+
+/// What the rules and the dashboard ask for is there once there was a rollout, and every panel shows something.
+#[tokio::test]
+async fn a_rollout_fills_the_dashboard() {
+    let Some((_serve, prometheus)) = scraped().await else {
+        return;
+    };
+    let panels = panels();
+    let rules = rules();
+    let expressions = rules.iter().map(|r| r["expr"].as_str().unwrap().to_owned());
+    let shown = panels.iter().flat_map(|(_, all)| all.clone());
+    let mut wanted = named(expressions.chain(shown));
+    for record in names(&rules, "record") {
+        assert!(wanted.remove(record), "nobody asks for the record {record}");
+    }
+    let last = RefCell::new(Vec::new());
+    let filled = async {
+        loop {
+            let found = asked(&prometheus, "/api/v1/label/__name__/values", &[]).await;
+            let found: BTreeSet<String> = serde_json::from_value(found).unwrap();
+            let mut missing: Vec<String> = wanted.difference(&found).cloned().collect();
+            for (title, expressions) in &panels {
+                for expression in expressions {
+                    if !shows(&prometheus, expression).await {
+                        missing.push(format!("{title}: {expression}"));
+                    }
+                }
+            }
+            if missing.is_empty() {
+                return;
+            }
+            last.replace(missing);
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+    };
+    let within = tokio::time::timeout(PATIENCE, filled).await;
+    assert!(within.is_ok(), "not there: {:#?}", last.take());
+}
+
+/// A query has had a value within the last minutes.
+async fn shows(prometheus: &Prometheus, query: &str) -> bool {
+    let now = asked(prometheus, "/api/v1/query", &[("query", "time()")]).await;
+    let end = now["result"][1].as_str().unwrap().parse::<f64>().unwrap();
+    let start = (end - 300.0).to_string();
+    let parameters = [
+        ("query", query),
+        ("start", start.as_str()),
+        ("end", &end.to_string()),
+        ("step", "1"),
+    ];
+    let data = asked(prometheus, "/api/v1/query_range", &parameters).await;
+    !data["result"].as_array().unwrap().is_empty()
 }

@@ -81,7 +81,7 @@ const LANES: [[Lane; 3]; 2] = [
     ],
 ];
 
-const PROMOTED: &[(&str, i64)] = &[
+pub(super) const PROMOTED: &[(&str, i64)] = &[
     ("Initialized", 0),
     ("Progressing", 0),
     ("Progressing", 5),
@@ -122,7 +122,7 @@ async fn a_killed_serve_leaves_no_trace_in_the_rollout() {
 }
 
 /// A kubeconfig with one context of the fleet.
-fn only(clusters: &Clusters, cluster: &str, path: PathBuf) -> PathBuf {
+pub(super) fn only(clusters: &Clusters, cluster: &str, path: PathBuf) -> PathBuf {
     let text = std::fs::read_to_string(&clusters.kubeconfig).unwrap();
     let mut config: Value = serde_saphyr::from_str(&text).unwrap();
     for list in ["clusters", "contexts"] {
@@ -191,7 +191,7 @@ fn stage(canary: &Value) -> &str {
     canary.str_at("/status/run/stage").unwrap_or_default()
 }
 
-fn weight(canary: &Value) -> i64 {
+pub(super) fn weight(canary: &Value) -> i64 {
     canary.int_at("/status/canaryWeight").unwrap_or(0)
 }
 
@@ -221,7 +221,7 @@ async fn reach(
 }
 
 /// Follows the Canary until it is as wanted, and keeps each change of phase and weight.
-async fn follow(
+pub(super) async fn follow(
     canary: &mut Watch,
     seen: &mut Vec<(String, i64)>,
     wanted: impl Fn(&Value) -> bool,
@@ -253,7 +253,7 @@ fn image_of(deployment: &Value) -> &str {
 }
 
 /// All traffic on the primary, the target at zero, its autoscaler paused.
-async fn assert_idle(kubectl: &Kubectl, live: &str) {
+pub(super) async fn assert_idle(kubectl: &Kubectl, live: &str) {
     let primary = kubectl.get(&DEPLOYMENT, "mcp-server-primary").await;
     assert_eq!(image_of(&primary), image(live));
     let target = kubectl.get(&DEPLOYMENT, NAME).await;
@@ -279,7 +279,7 @@ async fn assert_idle(kubectl: &Kubectl, live: &str) {
 }
 
 /// Thousands of requests, and not one that met nobody.
-async fn assert_nobody_noticed(kubectl: &Kubectl) {
+pub(super) async fn assert_nobody_noticed(kubectl: &Kubectl) {
     let answered = "sum(max_over_time(istio_requests_total{reporter=\"destination\"}[2h]))";
     let answered = kubectl.query(answered).await;
     assert!(answered > 5000.0, "{answered} requests");

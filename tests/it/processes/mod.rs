@@ -8,6 +8,7 @@ mod flaggers_crd;
 mod kills;
 pub(crate) mod kubernetes;
 mod read_only;
+mod replicas;
 mod rollout;
 mod sdk_clients;
 mod stopping;

@@ -64,6 +64,8 @@ pub(crate) struct Rig<W = Embedded> {
 pub(crate) struct Process {
     engine: Engine,
     line: Line,
+    /// What it knows of clusters.
+    pub(crate) registry: Registry,
 }
 
 impl Process {
@@ -71,6 +73,11 @@ impl Process {
     pub(crate) fn kill(self) {
         self.line.cut();
         drop(self.engine);
+    }
+
+    /// Ends it as SIGTERM does.
+    pub(crate) async fn stop(self) {
+        self.engine.stop().await;
     }
 
     pub(crate) fn line(&self) -> Line {
@@ -160,17 +167,31 @@ impl<W: World> Rig<W> {
 
     /// An engine under this identity that the caller keeps; its requests come as `User-Agent: canary-mcp/IDENTITY`.
     pub(crate) fn process(&self, identity: &str) -> Process {
+        self.process_with(identity, |_| {})
+    }
+
+    /// The same with settings of its own.
+    pub(crate) fn process_with(
+        &self,
+        identity: &str,
+        change: impl FnOnce(&mut Settings),
+    ) -> Process {
         let line = Line::new(identity);
         let client = line.client(self.world.engine_client());
         let cluster = Cluster::new(self.world.spec(client, self.leads));
-        let settings = Settings {
+        let mut settings = Settings {
             identity: identity.to_owned(),
             ..self.world.settings()
         };
+        change(&mut settings);
         let transport = self.world.transport();
         let registry = Registry::of(vec![Entry::known(cluster)]);
         let engine = Engine::start(&registry, settings, self.metrics.clone(), transport);
-        Process { engine, line }
+        Process {
+            engine,
+            line,
+            registry,
+        }
     }
 
     /// Ends the engine as SIGKILL does: nothing is handed over, the Lease neither.
