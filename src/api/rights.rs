@@ -59,8 +59,6 @@ pub enum When {
     Proxy,
     /// For one of which a `MetricTemplate` has a `secretRef`.
     Secret,
-    /// For both of these together: credentials for a Service of a cluster that we do not run in.
-    Forward,
     /// Never demanded: without it something is not told, or an API server does not ask for it.
     Welcome,
 }
@@ -164,15 +162,6 @@ pub fn engine() -> Vec<Rule> {
             "reads the credentials that MetricTemplates name",
         )
         .when(W::Secret),
-        // Opened by GET over a WebSocket: the API server asks for get, and newer ones for create too.
-        sub(
-            &POD,
-            "pods/portforward",
-            &["get", "create"],
-            "takes those credentials to a Service, when it runs elsewhere",
-        )
-        .at(P::Metrics)
-        .when(W::Forward),
         reviews(),
     ]
 }
@@ -417,10 +406,7 @@ mod tests {
             }
             .to_string()
         };
-        assert_eq!(
-            named("create", "", "pods/portforward"),
-            "create pods/portforward"
-        );
+        assert_eq!(named("get", "", "services/proxy"), "get services/proxy");
         assert_eq!(
             named("update", "apps", "deployments/scale"),
             "update deployments.apps/scale"

@@ -147,7 +147,10 @@ mod tests {
             id: Some(json!(7)),
             cancels: None,
             session: Some("s".to_owned()),
-            tool: None,
+            tool: Some(Tool {
+                name: "x".to_owned(),
+                arguments: None,
+            }),
         };
         assert_eq!(call(&body, &[("mcp-session-id", "s")]), Some(known.clone()));
         assert_eq!(

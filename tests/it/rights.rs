@@ -166,7 +166,6 @@ async fn what_a_canary_does_not_need_is_not_demanded() {
             scalers("create"),
             scalers("patch"),
             get("", "secrets"),
-            get("", "pods/portforward"),
             get("flagger.app", "metrictemplates"),
         ],
     );

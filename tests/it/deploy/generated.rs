@@ -106,7 +106,6 @@ fn line(rule: &Rule) -> String {
         When::Template => "template",
         When::Proxy => "proxy",
         When::Secret => "secret",
-        When::Forward => "forward",
         When::Welcome => "welcome",
     };
     format!(
