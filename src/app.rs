@@ -20,10 +20,13 @@ use crate::{
         registry::Registry,
         sources::{self, Sources},
     },
-    config::{self, Config, Part},
+    config::{self, Auth, Config, Part},
     decide::plan::Labels,
     engine::{Engine, Settings, control::Control},
-    http,
+    http::{
+        self,
+        auth::{self, Minted, StaticTokens},
+    },
     mcp::{McpServer, clients, schemas},
     outbound::http::{self as client, Transport},
     telemetry::{self, Metrics},
@@ -55,6 +58,10 @@ enum Fatal {
     Fleet(String),
     #[error("{0}")]
     Client(String),
+    #[error("--auth-file: {0}")]
+    Tokens(String),
+    #[error("{0}")]
+    Token(String),
     #[error("serving failed: {0}")]
     Serve(io::Error),
 }
@@ -110,6 +117,13 @@ async fn carry_out(config: Config) -> Result<(), Fatal> {
             say(&rights::cluster_role(name, &rules));
             Ok(())
         }
+        Config::Token { name, scopes } => {
+            let Minted { token, line } = auth::mint(&name, &scopes).map_err(Fatal::Token)?;
+            say(&format!(
+                "Token, shown this once:\n  {token}\nLine for the file of --auth-file:\n  {line}\n"
+            ));
+            Ok(())
+        }
         Config::Schemas { out: None } => {
             say(&format!("{}\n", schemas::print()));
             Ok(())
@@ -126,9 +140,14 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         embedded,
         sources,
         engine,
+        auth,
         allowed_host,
         driving,
     } = config;
+    let tokens = match auth {
+        Auth::None => None,
+        Auth::StaticTokens(path) => Some(StaticTokens::load(&path).map_err(Fatal::Tokens)?),
+    };
     let listener = bind(listen).await?;
     let stop = CancellationToken::new();
     let fleet = match embedded {
@@ -146,26 +165,43 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
     let driving =
         engine.then(|| Engine::start(&registry, settings.clone(), metrics.clone(), direct.clone()));
     let draining = CancellationToken::new();
-    let server = McpServer::new(
-        Control::new(registry, settings, direct),
-        metrics.clone(),
-        draining.clone(),
-    );
+    let mut control = Control::new(registry, settings, direct);
+    if let Some(driving) = &driving {
+        control = control.with(driving.leading());
+    }
+    let server = McpServer::new(control, metrics.clone(), draining.clone());
     let mut options = http::Options::new(allowed_host, ready(&draining), metrics);
+    options.tokens = tokens;
     if let Some(driving) = &driving {
         options.healthy = healthy(driving);
     }
     let address = listener.local_addr().map_err(Fatal::Serve)?;
-    say(&format!("{}{reach}", welcome(address, fleet.as_ref())));
-    let ends = async move {
-        asked_to_stop().await;
-        draining.cancel();
+    say(&format!(
+        "{}{reach}",
+        welcome(address, fleet.as_ref(), options.tokens.is_some())
+    ));
+    let ends = {
+        let draining = draining.clone();
+        async move {
+            asked_to_stop().await;
+            draining.cancel();
+        }
     };
     let cut = options.cut.clone();
-    let result = http::serve(listener, http::router(server, options), ends, DRAIN, cut).await;
-    if let Some(driving) = driving {
-        driving.stop().await;
-    }
+    let serving = async {
+        let result = http::serve(listener, http::router(server, options), ends, DRAIN, cut).await;
+        // Also where it has failed by itself.
+        draining.cancel();
+        result
+    };
+    // The Leases do not wait for the calls that still run: other replicas act on what those ask for.
+    let handing_over = async {
+        draining.cancelled().await;
+        if let Some(driving) = driving {
+            driving.stop().await;
+        }
+    };
+    let (result, ()) = tokio::join!(serving, handing_over);
     stop.cancel();
     if let Some(fleet) = fleet {
         fleet.forget();
@@ -197,18 +233,19 @@ async fn engine(config: config::Alone) -> Result<(), Fatal> {
         "canary-mcp drives rollouts; /healthz, /readyz and /metrics are at http://{}\n{reach}",
         callable(address)
     ));
-    let cut = CancellationToken::new();
-    let ends = draining.clone().cancelled_owned();
-    let serving = tokio::spawn(http::serve(listener, routes, ends, LAST, cut));
-    asked_to_stop().await;
-    draining.cancel();
-    // The Leases go first: a probe that still runs holds nobody up.
-    driving.stop().await;
-    stop.cancel();
-    match serving.await {
-        Ok(result) => result.map_err(Fatal::Serve),
-        Err(error) => Err(Fatal::Serve(io::Error::other(error))),
-    }
+    let (served, cut) = (CancellationToken::new(), CancellationToken::new());
+    let ends = served.clone().cancelled_owned();
+    let serving = http::serve(listener, routes, ends, LAST, cut);
+    let handing_over = async {
+        asked_to_stop().await;
+        draining.cancel();
+        driving.stop().await;
+        stop.cancel();
+        // Until here it says that it is not ready.
+        served.cancel();
+    };
+    let (result, ()) = tokio::join!(serving, handing_over);
+    result.map_err(Fatal::Serve)
 }
 
 /// What every process needs that joins clusters.
@@ -242,8 +279,8 @@ async fn parts(
         namespaces,
         allow_hosts,
         lease_namespace,
-        home: _,
-        lead_at_most: _,
+        home,
+        lead_at_most,
     } = driving;
     let sources = Sources {
         kubeconfigs: kubeconfig,
@@ -260,6 +297,8 @@ async fn parts(
     let settings = Settings {
         identity: identity(),
         lease_namespace,
+        home,
+        lead_at_most,
         metrics_server,
         allow_hosts,
         namespaces,
@@ -474,11 +513,11 @@ fn callable(address: SocketAddr) -> String {
     }
 }
 
-fn welcome(address: SocketAddr, fleet: Option<&EmbeddedFleet>) -> String {
+fn welcome(address: SocketAddr, fleet: Option<&EmbeddedFleet>, tokens: bool) -> String {
     let url = format!("http://{}/mcp", callable(address));
     let mut text = format!(
         "canary-mcp serves MCP at {url}\n\n{}\n",
-        clients::client_config(&url)
+        clients::client_config(&url, tokens)
     );
     if let Some(fleet) = fleet {
         text.push_str(&fleet.told());

@@ -30,6 +30,8 @@ pub enum Command {
     Crds,
     /// Print the role (RBAC, YAML) that a process needs on every cluster, each rule with what it is for
     Rights(RightsArgs),
+    /// Print a new token for --auth static-tokens, once, and the line for the file that lets it in
+    Token(TokenArgs),
     /// Print the schemas of the MCP tools as JSON, or write one file for each
     Schemas(SchemasArgs),
 }
@@ -37,7 +39,7 @@ pub enum Command {
 /// `canary-mcp serve`.
 #[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
-    /// Address and port to listen on; port 0 picks one and prints it. Anything but loopback needs --insecure
+    /// Address and port to listen on; port 0 picks one and prints it. Anything but loopback needs --auth, or --insecure
     #[arg(
         long,
         value_name = "ADDR:PORT",
@@ -83,7 +85,18 @@ pub struct ServeArgs {
         value_delimiter = ','
     )]
     pub allowed_host: Vec<String>,
-    /// Allow listening on an address that is not loopback. There is no authentication: whoever reaches it can roll out
+    /// How callers of /mcp prove who they are: none, or static-tokens (Authorization: Bearer TOKEN)
+    #[arg(
+        long,
+        value_name = "none|static-tokens",
+        env = "CANARY_MCP_AUTH",
+        default_value = "none"
+    )]
+    pub auth: String,
+    /// File of the tokens' hashes, one line for each caller, as `canary-mcp token` prints it; read again when it changes
+    #[arg(long, value_name = "PATH", env = "CANARY_MCP_AUTH_FILE")]
+    pub auth_file: Option<String>,
+    /// Allow listening on an address that is not loopback without --auth: whoever reaches it can roll out
     #[arg(
         long,
         value_name = "true|false",
@@ -269,6 +282,17 @@ pub struct RightsArgs {
     /// What the process does: lead clusters, serve the tools, or serve those that change nothing
     #[arg(value_name = "engine|front|read-only", default_value = "engine")]
     pub of: String,
+}
+
+/// `canary-mcp token`.
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    /// Who has it, as requests and events tell it: letters, digits and any of -_.@/
+    #[arg(long, value_name = "NAME", default_value = "somebody")]
+    pub name: String,
+    /// What it may do, separated by commas: rollouts:read looks, rollouts:write rolls out and back, rollouts:admin also promotes what no analysis has passed. Each includes those before it
+    #[arg(long, value_name = "SCOPE", default_value = "rollouts:write")]
+    pub scopes: String,
 }
 
 /// `canary-mcp schemas`.

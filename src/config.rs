@@ -9,7 +9,7 @@ use std::{
 use crate::{
     cli::{
         AloneArgs, Cli, ClusterArgs, Command, EngineArgs, RightsArgs, SchemasArgs, ServeArgs,
-        SourceArgs,
+        SourceArgs, TokenArgs,
     },
     cluster::sources::{
         ArgoCd,
@@ -33,6 +33,13 @@ pub enum Config {
     Crds,
     /// `canary-mcp rights`.
     Rights(Part),
+    /// `canary-mcp token`.
+    Token {
+        /// Who has it.
+        name: String,
+        /// What it may do.
+        scopes: String,
+    },
     /// `canary-mcp schemas`.
     Schemas {
         /// Directory to write to; `None` prints.
@@ -54,7 +61,7 @@ pub enum Part {
 /// `canary-mcp serve`, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Serve {
-    /// Where to listen; loopback unless `--insecure` was given.
+    /// Where to listen; loopback unless callers prove who they are, or `--insecure` was given.
     pub listen: SocketAddr,
     /// The speed of the embedded clusters, 1 to 600; `None` without them.
     pub embedded: Option<u32>,
@@ -62,10 +69,21 @@ pub struct Serve {
     pub sources: Sources,
     /// Whether this process drives rollouts.
     pub engine: bool,
+    /// How callers prove who they are.
+    pub auth: Auth,
     /// Host headers to accept beside the loopback names.
     pub allowed_host: Vec<String>,
     /// How rollouts are driven.
     pub driving: Driving,
+}
+
+/// How callers prove who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Auth {
+    /// Not at all.
+    None,
+    /// By a token whose hash is in this file.
+    StaticTokens(PathBuf),
 }
 
 /// `canary-mcp engine`, checked.
@@ -149,6 +167,10 @@ impl Config {
             Command::Cluster(args) => judge.fleet(args).map(Self::Cluster),
             Command::Crds => Some(Self::Crds),
             Command::Rights(args) => judge.part(args).map(Self::Rights),
+            Command::Token(args) => {
+                let TokenArgs { name, scopes } = args;
+                Some(Self::Token { name, scopes })
+            }
             Command::Schemas(args) => judge.schemas(args),
         };
         match config {
@@ -178,11 +200,15 @@ impl Judge {
             sources,
             engine,
             allowed_host,
+            auth,
+            auth_file,
             insecure,
             driving,
         } = args;
         let insecure = self.boolean("--insecure", &insecure);
-        let listen = self.listen(&listen, insecure.unwrap_or(true), true);
+        let open = insecure.unwrap_or(true) || auth != "none";
+        let auth = self.auth(&auth, auth_file);
+        let listen = self.listen(&listen, open, true);
         let embedded = self.boolean("--embedded", &embedded);
         let speed = self.speed("--embedded-speed", &embedded_speed);
         let missing = (embedded == Some(false)).then_some(
@@ -198,6 +224,7 @@ impl Judge {
         let driving = self.driving(driving);
         Some(Serve {
             listen: listen?,
+            auth: auth?,
             embedded: embedded?.then_some(speed?),
             sources,
             engine: engine?,
@@ -381,6 +408,25 @@ impl Judge {
         })
     }
 
+    fn auth(&mut self, auth: &str, file: Option<String>) -> Option<Auth> {
+        match (auth, file.filter(|file| !file.is_empty())) {
+            ("none", None) => Some(Auth::None),
+            ("none", Some(_)) => self.wrong(
+                "--auth-file",
+                "nothing reads it without --auth static-tokens; add that",
+            ),
+            ("static-tokens", Some(file)) => Some(Auth::StaticTokens(PathBuf::from(file))),
+            ("static-tokens", None) => self.wrong(
+                "--auth",
+                "static-tokens needs --auth-file PATH, a file of lines that canary-mcp token prints",
+            ),
+            (other, _) => self.wrong(
+                "--auth",
+                format_args!("{other:?} is neither none nor static-tokens"),
+            ),
+        }
+    }
+
     fn part(&mut self, args: RightsArgs) -> Option<Part> {
         let RightsArgs { of } = args;
         match of.as_str() {
@@ -433,7 +479,7 @@ impl Judge {
             self.wrong(
                 "--listen",
                 format_args!(
-                    "{value} is not loopback, and there is no authentication: listen on 127.0.0.1, or add --insecure where only trusted clients can reach it"
+                    "{value} is not loopback, and there is no authentication: listen on 127.0.0.1, or add --auth static-tokens (or --insecure where only trusted clients can reach it)"
                 ),
             )
         } else {

@@ -70,6 +70,17 @@ struct InfoLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClusterLabels {
+    cluster: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TakenLabels {
+    cluster: String,
+    lease: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct NamespaceLabels {
     namespace: String,
     cluster: String,
@@ -132,6 +143,9 @@ pub struct Metrics {
 struct Inner {
     registry: Registry,
     version: String,
+    leading: Family<ClusterLabels, Gauge>,
+    members: Gauge,
+    handovers: Family<TakenLabels, Counter>,
     canaries: Family<NamespaceLabels, Gauge>,
     status: Family<Target, Gauge>,
     weight: Family<WorkloadLabels, Gauge>,
@@ -187,6 +201,9 @@ impl Metrics {
         let mut inner = Inner {
             registry: Registry::default(),
             version: version.to_owned(),
+            leading: Family::default(),
+            members: Gauge::default(),
+            handovers: Family::default(),
             canaries: Family::default(),
             status: Family::default(),
             weight: Family::default(),
@@ -210,6 +227,39 @@ impl Metrics {
         Self {
             inner: Arc::new(inner),
         }
+    }
+
+    /// `canary_mcp_leading`: whether this process leads a cluster that it may lead; `None` removes it, for it may no longer.
+    pub fn leading(&self, cluster: &str, leads: Option<bool>) {
+        let labels = ClusterLabels {
+            cluster: cluster.to_owned(),
+        };
+        match leads {
+            Some(leads) => {
+                let gauge = self.inner.leading.get_or_create(&labels);
+                gauge.set(i64::from(leads));
+            }
+            None => {
+                self.inner.leading.remove(&labels);
+            }
+        }
+    }
+
+    /// `canary_mcp_members`: replicas of the engine that live, this one among them; 0 without a home cluster to see them in.
+    pub fn members(&self, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.inner.members.set(count);
+    }
+
+    /// `canary_mcp_handovers_total`: this process has come to lead a cluster, whose Lease was `new`, `free`, `asked` or `expired`.
+    pub fn handover(&self, cluster: &str, lease: &'static str) {
+        self.inner
+            .handovers
+            .get_or_create(&TakenLabels {
+                cluster: cluster.to_owned(),
+                lease,
+            })
+            .inc();
     }
 
     /// `flagger_canary_total`: Canaries of one namespace.
@@ -391,6 +441,21 @@ impl Inner {
     /// Registers every family. The registry itself appends `_total` to counters and a full stop to help texts.
     fn register(&mut self) {
         let registry = &mut self.registry;
+        registry.register(
+            "canary_mcp_leading",
+            "Whether this process leads a cluster that it may lead",
+            self.leading.clone(),
+        );
+        registry.register(
+            "canary_mcp_members",
+            "Replicas of the engine that live, as far as this process sees; 0 without a home cluster",
+            self.members.clone(),
+        );
+        registry.register(
+            "canary_mcp_handovers",
+            "Times that this process came to lead a cluster, whose Lease was new, free, asked (for) or expired",
+            self.handovers.clone(),
+        );
         registry.register(
             "flagger_canary_total",
             "Canaries of a namespace",

@@ -12,6 +12,10 @@ pub const GATE: &str = "canary-mcp.dev/gate";
 pub const ADOPT: &str = "canary-mcp.dev/adopt";
 /// The `leaseTransitions` of the holder that an object belongs to: the fence.
 pub const EPOCH: &str = "canary-mcp.dev/epoch";
+/// On a cluster's Lease: the process that asks its holder for it.
+pub const ASKED_BY: &str = "canary-mcp.dev/asked-by";
+/// Label, `"true"`, of the Leases by which the replicas of the engine see each other.
+pub const MEMBER: &str = "canary-mcp.dev/member";
 /// Where the original spec of a taken-over `VirtualService` is kept. Flagger.
 pub const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
 /// The run id on the primary's pods: forces its rollout at each promotion. Flagger.

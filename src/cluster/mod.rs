@@ -15,24 +15,31 @@ pub mod clock;
 pub mod embedded;
 pub mod error;
 mod events;
+pub mod form;
 pub mod lease;
 mod lease_view;
+pub mod membership;
 mod prepare;
 mod proof;
 pub mod proxy_address;
 mod raw;
 pub mod registry;
+mod rendezvous;
 pub mod selector;
+pub mod sharing;
 pub mod sources;
+mod unwatched;
 pub mod watch;
 mod wire;
 mod write;
 
 pub use clock::Clock;
 pub use error::{Error, ErrorKind};
-pub use lease::{Held, LeaseKeeper, LeaseLost, Standing};
+pub use lease::{Held, LeaseKeeper, LeaseLost, Standing, Taken};
 pub use lease_view::LeaseView;
+pub use membership::Membership;
 pub use registry::Registry;
+pub use sharing::{Members, Sharing};
 pub use watch::{Scope, Watched};
 
 use crate::api::objects::{Kind, LEASE, Object, ObjectExt, Ref};
@@ -237,7 +244,18 @@ impl Cluster {
     /// A cache of one kind that follows the cluster for as long as a clone of it is held.
     #[must_use]
     pub fn watch(&self, kind: &Kind, scope: Scope) -> Watched {
-        Watched::start(self, *kind, scope)
+        Watched::start(self, *kind, scope, None)
+    }
+
+    /// The same in any form, with somebody who is told of each object that changes.
+    #[must_use]
+    pub fn watch_as<T: form::Form>(
+        &self,
+        kind: &Kind,
+        scope: Scope,
+        listener: watch::Listener<T>,
+    ) -> watch::Watch<T> {
+        watch::Watch::start(self, *kind, scope, Some(listener))
     }
 
     /// Sends a request to a Service through the API server's `services/proxy`. Any answer of the Service is `Ok`, 5xx included; what the
@@ -443,6 +461,19 @@ impl Cluster {
             namespace: namespace.unwrap_or_default(),
         };
         Error::new(context, cause)
+    }
+
+    /// The error of what needs a watch that does not work, for this reason.
+    #[must_use]
+    pub fn unwatched(&self, kind: &Kind, namespace: &str, why: String) -> Error {
+        let context = Context {
+            cluster: self.name(),
+            operation: "watch",
+            object: &format!("{} of namespace {namespace}", kind.plural),
+            resource: &wire::resource(kind),
+            namespace,
+        };
+        Error::of_kind(ErrorKind::Rejected, context, Some(Cause::Own(why)))
     }
 
     fn plain_error(&self, object: &str, path: &str, cause: Cause) -> Error {

@@ -215,10 +215,15 @@ fn scale(from: &Object, replicas: u32) -> Result<Prepared, Refused> {
 /// Prepares a PUT of the status subresource of `object`.
 pub(super) fn status(object: &Value) -> Result<Prepared, Refused> {
     let (of, item) = place(object)?;
+    // Whose its fields are is for the API server to keep, and a cache does not have all of it: what is not sent is left as it is.
+    let mut sent = object.clone();
+    if let Some(metadata) = sent["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
     let path = with_manager(&format!("{item}/status"));
     Ok(Prepared {
         operation: "update",
-        call: Call::write(Method::PUT, path, JSON, object, WRITE_WITHIN),
+        call: Call::write(Method::PUT, path, JSON, &sent, WRITE_WITHIN),
         proof: Proof::Places {
             uid: object.uid().to_owned(),
             expected: object.clone(),

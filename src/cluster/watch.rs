@@ -1,4 +1,4 @@
-//! [`Watched`]: a cache of one kind that follows the cluster and is never older than our own last write.
+//! [`Watch`]: a cache of one kind that follows the cluster and is never older than our own last write.
 
 use std::{
     collections::BTreeMap,
@@ -22,11 +22,11 @@ use tokio::{
 
 use super::{
     Cluster,
-    cache::{Cache, key_of, number},
-    error::report,
+    cache::{Cache, News, key_of, number},
+    form::Form,
     raw::Raw,
     selector::Selector,
-    wire,
+    unwatched, wire,
 };
 use crate::api::objects::{Kind, Object, ObjectExt, Ref};
 
@@ -46,21 +46,27 @@ pub struct Scope {
     pub fields: Option<String>,
 }
 
-/// A cache of one kind. Cheap to clone; the watch ends with the last clone.
-#[derive(Clone)]
-pub struct Watched {
-    handle: Arc<Handle>,
+/// A cache of one kind, of objects in the form `T`. Cheap to clone; the watch ends with the last clone.
+pub struct Watch<T: Form> {
+    handle: Arc<Handle<T>>,
 }
 
-struct Handle {
-    state: Arc<State>,
+/// A cache of whole objects.
+pub type Watched = Watch<Object>;
+
+/// Is told the key of each object that has changed, as it is now or as it was when it is gone, when the cache shows it. It must not block.
+pub type Listener<T> = Box<dyn Fn(&str, &str, &T) + Send + Sync>;
+
+struct Handle<T: Form> {
+    state: Arc<State<T>>,
     task: AbortHandle,
 }
 
-struct State {
+struct State<T> {
     kind: Kind,
     scope: Scope,
-    cache: Mutex<Cache>,
+    listener: Option<Listener<T>>,
+    cache: Mutex<Cache<T>>,
     revision: watch::Sender<u64>,
     /// The first list is complete.
     ready: watch::Sender<bool>,
@@ -70,11 +76,24 @@ struct State {
     put: Notify,
 }
 
-// === impl Watched ===
+// === impl Watch ===
 
-impl Watched {
-    pub(super) fn start(cluster: &Cluster, kind: Kind, scope: Scope) -> Self {
-        let state = Arc::new(State::new(kind, scope));
+impl<T: Form> Clone for Watch<T> {
+    fn clone(&self) -> Self {
+        Self {
+            handle: Arc::clone(&self.handle),
+        }
+    }
+}
+
+impl<T: Form> Watch<T> {
+    pub(super) fn start(
+        cluster: &Cluster,
+        kind: Kind,
+        scope: Scope,
+        listener: Option<Listener<T>>,
+    ) -> Self {
+        let state = Arc::new(State::new(kind, scope, listener));
         let task = tokio::spawn(follow(cluster.clone(), Arc::clone(&state))).abort_handle();
         Self {
             handle: Arc::new(Handle { state, task }),
@@ -83,18 +102,33 @@ impl Watched {
 
     /// One object; an empty namespace for a cluster-wide one.
     #[must_use]
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Object> {
+    pub fn get(&self, namespace: &str, name: &str) -> Option<T> {
         let key = (namespace.to_owned(), name.to_owned());
         self.state().lock().objects.get(&key).cloned()
     }
 
     /// All objects, by namespace and name.
     #[must_use]
-    pub fn list(&self) -> Vec<Object> {
+    pub fn list(&self) -> Vec<T> {
         self.state().lock().objects.values().cloned().collect()
     }
 
-    /// Waits until the first list is complete. For as long as the kind cannot be listed this waits: see [`Watched::settled`].
+    /// Namespace and name of every object of which this is so.
+    #[must_use]
+    pub fn keys(&self, wanted: impl Fn(&T) -> bool) -> Vec<(String, String)> {
+        let cache = self.state().lock();
+        let wanted = cache.objects.iter().filter(|(_, object)| wanted(object));
+        wanted.map(|(key, _)| key.clone()).collect()
+    }
+
+    /// The newest resourceVersion that the watch has shown, as a number. What is not there and is older is deleted; what is newer the
+    /// watch has not come to yet.
+    #[must_use]
+    pub fn newest(&self) -> u64 {
+        self.state().lock().newest
+    }
+
+    /// Waits until the first list is complete. For as long as the kind cannot be listed this waits: see [`Watch::settled`].
     pub async fn ready(&self) {
         let mut ready = self.state().ready.subscribe();
         // The sender lives as long as `self`.
@@ -126,7 +160,7 @@ impl Watched {
 
     /// Takes the answer of our own write into the cache at once, so that nothing is decided on a state from before it. What the cache
     /// knows better already is kept, and so is an object outside the scope.
-    pub fn put(&self, object: Object) {
+    pub fn put(&self, object: &Object) {
         self.state().put(object);
     }
 
@@ -136,12 +170,12 @@ impl Watched {
         self.state().health.borrow().clone()
     }
 
-    fn state(&self) -> &State {
+    fn state(&self) -> &State<T> {
         &self.handle.state
     }
 }
 
-impl Drop for Handle {
+impl<T: Form> Drop for Handle<T> {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -149,11 +183,12 @@ impl Drop for Handle {
 
 // === impl State ===
 
-impl State {
-    fn new(kind: Kind, scope: Scope) -> Self {
+impl<T: Form> State<T> {
+    fn new(kind: Kind, scope: Scope, listener: Option<Listener<T>>) -> Self {
         Self {
             kind,
             scope,
+            listener,
             cache: Mutex::default(),
             revision: watch::channel(0).0,
             ready: watch::channel(false).0,
@@ -162,31 +197,41 @@ impl State {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Cache> {
+    fn lock(&self) -> MutexGuard<'_, Cache<T>> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn changed(&self) {
-        self.revision.send_modify(|revision| *revision += 1);
+    fn tell(&self, news: impl IntoIterator<Item = News<T>>) {
+        let mut changed = false;
+        for ((namespace, name), object) in news {
+            changed = true;
+            if let Some(listener) = &self.listener {
+                listener(&namespace, &name, &object);
+            }
+        }
+        if changed {
+            self.revision.send_modify(|revision| *revision += 1);
+        }
     }
 
-    fn put(&self, object: Object) {
-        let version = number(&object);
-        let key = key_of(&object);
+    fn put(&self, object: &Object) {
+        let version = number(object);
+        let key = key_of(object);
         let mut cache = self.lock();
         let stale = match cache.objects.get(&key) {
-            Some(known) => number(known) >= version,
+            Some(known) => known.version() >= version,
             // The watch shows changes in order, so what it is past and does not show is deleted again.
-            None => version <= cache.newest || !self.covers(&object),
+            None => version <= cache.newest || !self.covers(object),
         };
         if stale {
             return;
         }
-        cache.objects.insert(key.clone(), object);
-        cache.unconfirmed.insert(key, version);
+        let kept = T::of(object.as_ref().clone());
+        cache.objects.insert(key.clone(), kept.clone());
+        cache.unconfirmed.insert(key.clone(), version);
         drop(cache);
         self.put.notify_one();
-        self.changed();
+        self.tell([(key, kept)]);
     }
 
     fn covers(&self, object: &Value) -> bool {
@@ -212,29 +257,35 @@ impl State {
         in_namespace && by_labels && by_fields
     }
 
-    fn take(&self, event: watcher::Event<Raw>) {
+    fn take<const METADATA_ONLY: bool>(&self, event: watcher::Event<Raw<METADATA_ONLY>>) {
+        let kept = |raw: Raw<METADATA_ONLY>| {
+            let key = key_of(&raw.value);
+            (key, T::of(wire::typed(raw.value, &self.kind)))
+        };
         let mut cache = self.lock();
-        let changed = match event {
+        let news = match event {
             watcher::Event::Init => {
                 cache.list = Some(BTreeMap::new());
-                false
+                Vec::new()
             }
             watcher::Event::InitApply(raw) => {
-                let object = self.object(raw);
                 if let Some(list) = &mut cache.list {
-                    list.insert(key_of(&object), object);
+                    list.extend([kept(raw)]);
                 }
-                false
+                Vec::new()
             }
             watcher::Event::InitDone => cache.listed(),
-            watcher::Event::Apply(raw) => cache.applied(self.object(raw)),
-            watcher::Event::Delete(raw) => cache.deleted(&raw.value),
+            watcher::Event::Apply(raw) => {
+                let (key, object) = kept(raw);
+                Vec::from_iter(cache.applied(key, object))
+            }
+            watcher::Event::Delete(raw) => {
+                Vec::from_iter(cache.deleted(key_of(&raw.value), number(&raw.value)))
+            }
         };
         let complete = cache.list.is_none();
         drop(cache);
-        if changed {
-            self.changed();
-        }
+        self.tell(news);
         if complete {
             self.ready
                 .send_if_modified(|ready| !std::mem::replace(ready, true));
@@ -251,11 +302,24 @@ impl State {
             .send_if_modified(|health| health.take().is_some());
     }
 
-    fn object(&self, raw: Raw) -> Object {
-        Arc::new(wire::typed(raw.value, &self.kind))
-    }
-
-    fn failed(&self, reason: String) {
+    fn failed(&self, cluster: &str, error: &watcher::Error) {
+        let reason = unwatched::reason(cluster, &self.kind, &self.scope, error);
+        let begins = self.health.borrow().is_none();
+        if begins && unwatched::refused(error).is_some() {
+            tracing::warn!(
+                cluster.name = cluster,
+                kind = self.kind.kind,
+                "{reason}; what changes is not seen until this works"
+            );
+        } else {
+            // An API server that does not answer is seen by its Lease, once and not by each of its watches.
+            tracing::debug!(
+                cluster.name = cluster,
+                kind = self.kind.kind,
+                reason,
+                "a watch has failed and goes on"
+            );
+        }
         self.health.send_if_modified(|health| {
             let new = health.as_ref() != Some(&reason);
             *health = Some(reason);
@@ -266,8 +330,16 @@ impl State {
 
 // === the task ===
 
-async fn follow(cluster: Cluster, state: Arc<State>) {
-    let mut events = pin!(events(&cluster, &state));
+async fn follow<T: Form>(cluster: Cluster, state: Arc<State<T>>) {
+    if T::METADATA_ONLY {
+        follow_as::<T, true>(&cluster, &state).await;
+    } else {
+        follow_as::<T, false>(&cluster, &state).await;
+    }
+}
+
+async fn follow_as<T: Form, const METADATA_ONLY: bool>(cluster: &Cluster, state: &State<T>) {
+    let mut events = pin!(events::<T, METADATA_ONLY>(cluster, state));
     // When to look up what only our own writes have shown. A busy watch must not put it off.
     let mut verify_at: Option<Instant> = None;
     loop {
@@ -278,16 +350,12 @@ async fn follow(cluster: Cluster, state: Arc<State>) {
         tokio::select! {
             event = events.next() => match event {
                 Some(Ok(event)) => state.take(event),
-                Some(Err(error)) => {
-                    let reason = report(&error);
-                    tracing::debug!(cluster.name = %cluster.name(), kind = state.kind.kind, reason, "a watch has failed and goes on");
-                    state.failed(format!("cannot watch {} in cluster {}: {reason}", state.kind.plural, cluster.name()));
-                }
+                Some(Err(error)) => state.failed(cluster.name(), &error),
                 None => return,
             },
             () = state.put.notified(), if !unconfirmed => {}
             () = reached(verify_at), if unconfirmed => {
-                verify(&cluster, &state).await;
+                Box::pin(verify(cluster, state)).await;
                 verify_at = None;
             }
             () = tokio::time::sleep(HEALTHY), if state.failing() => state.well(),
@@ -302,10 +370,11 @@ async fn reached(at: Option<Instant>) {
     }
 }
 
-fn events(
+fn events<T: Form, const METADATA_ONLY: bool>(
     cluster: &Cluster,
-    state: &State,
-) -> impl Stream<Item = watcher::Result<watcher::Event<Raw>>> + use<> {
+    state: &State<T>,
+) -> impl Stream<Item = watcher::Result<watcher::Event<Raw<METADATA_ONLY>>>> + use<T, METADATA_ONLY>
+{
     let resource = ApiResource {
         group: state.kind.group.to_owned(),
         version: state.kind.version.to_owned(),
@@ -314,20 +383,21 @@ fn events(
         plural: state.kind.plural.to_owned(),
     };
     let client = cluster.shared.spec.client.clone();
-    let api: Api<Raw> = match &state.scope.namespace {
+    let api = match &state.scope.namespace {
         Some(namespace) => Api::namespaced_with(client, namespace, &resource),
         None => Api::all_with(client, &resource),
     };
     let config = watcher::Config {
         label_selector: state.scope.labels.clone(),
         field_selector: state.scope.fields.clone(),
+        page_size: Some(T::PAGE),
         ..watcher::Config::default()
     };
     watcher(api, config).default_backoff()
 }
 
 /// Looks up what only our own writes have shown: it may have been deleted in a gap of the watch.
-async fn verify(cluster: &Cluster, state: &State) {
+async fn verify<T: Form>(cluster: &Cluster, state: &State<T>) {
     let unconfirmed = state.lock().unconfirmed.clone();
     for (key, version) in unconfirmed {
         let of = Ref {
@@ -343,15 +413,17 @@ async fn verify(cluster: &Cluster, state: &State) {
             continue;
         }
         cache.unconfirmed.remove(&key);
-        let changed = match found {
-            Some(found) if number(&found) > version => cache.objects.insert(key, found).is_some(),
-            Some(_) => false,
-            None => cache.objects.remove(&key).is_some(),
+        let news = match found {
+            Some(found) if number(&found) > version => {
+                let found = T::of(found.as_ref().clone());
+                cache.objects.insert(key.clone(), found.clone());
+                Some((key, found))
+            }
+            Some(_) => None,
+            None => cache.objects.remove(&key).map(|gone| (key, gone)),
         };
         drop(cache);
-        if changed {
-            state.changed();
-        }
+        state.tell(news);
     }
 }
 
@@ -366,11 +438,11 @@ mod tests {
         json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": "a", "resourceVersion": version}})
     }
 
-    fn raw(name: &str, version: &str) -> Raw {
+    fn raw(name: &str, version: &str) -> Raw<false> {
         serde_json::from_value(object(name, version)).unwrap()
     }
 
-    fn shown(state: &State) -> Vec<(String, String)> {
+    fn shown(state: &State<Object>) -> Vec<(String, String)> {
         let cache = state.lock();
         let objects = cache.objects.values();
         objects
@@ -388,12 +460,12 @@ mod tests {
     #[test]
     fn our_own_write_is_never_overwritten_by_what_was_before_it() {
         use watcher::Event::{Apply, Delete, Init, InitApply, InitDone};
-        let state = State::new(SERVICE, Scope::default());
+        let state = State::new(SERVICE, Scope::default(), None);
         for event in [Init, InitApply(raw("x", "9")), InitDone] {
             state.take(event);
         }
         // Versions are numbers: "10" is newer than "9".
-        state.put(Arc::new(object("x", "12")));
+        state.put(&Arc::new(object("x", "12")));
         state.take(Apply(raw("x", "10")));
         assert_eq!(shown(&state), pairs(&[("x", "12")]));
         state.take(Delete(raw("x", "11")));
@@ -402,14 +474,14 @@ mod tests {
         assert_eq!(shown(&state), pairs(&[("x", "13")]));
         state.take(Delete(raw("x", "14")));
         // The answer of an earlier write that comes in late brings nothing back.
-        state.put(Arc::new(object("x", "12")));
+        state.put(&Arc::new(object("x", "12")));
         assert_eq!(shown(&state), pairs(&[]));
     }
 
     #[test]
     fn a_new_list_drops_what_is_gone_and_keeps_what_we_wrote_meanwhile() {
         use watcher::Event::{Init, InitApply, InitDone};
-        let state = State::new(SERVICE, Scope::default());
+        let state = State::new(SERVICE, Scope::default(), None);
         for event in [
             Init,
             InitApply(raw("x", "1")),
@@ -427,9 +499,9 @@ mod tests {
             pairs(&[("x", "1"), ("y", "2")]),
             "whole until the new list is"
         );
-        state.put(Arc::new(object("z", "5")));
-        state.put(Arc::new(object("y", "6")));
-        state.take(InitDone);
+        state.put(&Arc::new(object("z", "5")));
+        state.put(&Arc::new(object("y", "6")));
+        state.take::<false>(InitDone);
         assert_eq!(shown(&state), pairs(&[("y", "6"), ("z", "5")]));
         assert!(*state.revision.borrow() > revision);
     }

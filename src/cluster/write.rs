@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     Cluster,
@@ -114,6 +114,23 @@ impl Cluster {
         let path = wire::item(of).map_err(|cause| self.error("update", of, cause))?;
         let call = Call::write(Method::PUT, with_manager(&path), JSON, object, within);
         self.plain_write("update", of, call).await
+    }
+
+    /// Deletes `object` if it is still as it was read, without a fence. For presence Leases.
+    pub(super) async fn remove(
+        &self,
+        of: &Ref,
+        object: &Value,
+        within: Duration,
+    ) -> Result<Object, Error> {
+        let item = wire::item(of).map_err(|cause| self.error("delete", of, cause))?;
+        let options = json!({
+            "apiVersion": "v1",
+            "kind": "DeleteOptions",
+            "preconditions": {"uid": object.uid(), "resourceVersion": object.resource_version()},
+        });
+        let call = Call::write(Method::DELETE, item, JSON, &options, within);
+        self.plain_write("delete", of, call).await
     }
 
     /// Merge-patches an object without any precondition and without a fence. For event series.

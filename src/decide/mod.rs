@@ -22,6 +22,7 @@ pub mod rules;
 mod run;
 pub mod share;
 pub mod state;
+pub mod still;
 pub mod strategy;
 pub mod verdict;
 

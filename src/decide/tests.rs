@@ -17,5 +17,6 @@ mod repeated;
 mod requests;
 mod rules;
 mod share;
+mod still;
 mod verdicts;
 mod world;

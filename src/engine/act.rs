@@ -1,6 +1,6 @@
 //! Effects carried out: effect -> builder -> one write after another, fenced, in the given order.
 
-use super::rollout::Ctx;
+use super::ctx::Ctx;
 use crate::{
     api::{
         objects::{Kind, Object, ObjectExt, Objects, Write},
@@ -23,8 +23,8 @@ pub(super) async fn apply_all(
     effects: &[Effect],
 ) -> Result<(), Error> {
     for effect in effects {
-        // Each effect is built on what the one before it left.
-        let Some(objects) = ctx.snapshot() else {
+        // Each effect is built on what the one before it left, and what others have made of that.
+        let Some(objects) = ctx.refreshed().await? else {
             return Ok(());
         };
         for write in writes(plan, state, &objects, *effect, &stamp(ctx.held())) {

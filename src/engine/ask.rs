@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, join_all};
 use http::{Request, Response};
 
-use super::{Settings, objects::POD_TEMPLATE_HASH, rollout::Ctx};
+use super::{Settings, ctx::Ctx, objects::POD_TEMPLATE_HASH};
 use crate::{
     api::{
         metric_template::MetricTemplate,
@@ -56,7 +56,7 @@ pub(super) fn analysis<'a>(
         };
         let cause = match requests {
             Some(_) => {
-                let (services, routes) = ctx.around();
+                let (services, routes) = ctx.around().await;
                 apart::causes(plan, objects, &services, &routes).join("; ")
             }
             None => String::new(),
@@ -149,8 +149,16 @@ pub(super) fn sources(plan: &Plan, objects: &Objects, settings: &Settings) -> Ve
     let one = |check: &Check| {
         let (provider, template) = match &check.source {
             plan::Source::Template { namespace, name } => {
-                let template = objects.templates.get(&(namespace.clone(), name.clone()))?;
-                let template = MetricTemplate::read(template).ok()?;
+                let found = objects.templates.get(&(namespace.clone(), name.clone()));
+                let Some(template) = found.and_then(|t| MetricTemplate::read(t).ok()) else {
+                    // Where it goes is not known, but what is read to find out.
+                    return Source {
+                        namespace: namespace.clone(),
+                        template: true,
+                        secret: false,
+                        route: None,
+                    };
+                };
                 (provider(plan, settings, &template), true)
             }
             plan::Source::SuccessRate
@@ -166,14 +174,14 @@ pub(super) fn sources(plan: &Plan, objects: &Objects, settings: &Settings) -> Ve
             ..
         } = provider;
         let route = address::route(&address, &namespace, &settings.allow_hosts, from_flag).ok();
-        Some(Source {
+        Source {
             namespace,
             template,
             secret: secret.is_some(),
             route,
-        })
+        }
     };
-    plan.checks.iter().filter_map(one).collect()
+    plan.checks.iter().map(one).collect()
 }
 
 /// Prometheus of the Canary or of the installation.

@@ -6,7 +6,7 @@ use futures::future::FutureExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Settings, objects, rows, table, turns::Turns};
+use super::{Leading, Settings, objects, rows, table, turns::Turns};
 use crate::{
     api::{
         objects::{CANARY, EVENT, Object, ObjectExt, Objects},
@@ -191,6 +191,8 @@ pub(super) struct Inner {
     pub(super) settings: Settings,
     pub(super) direct: Transport,
     pub(super) turns: Turns,
+    /// What the engine of this process makes of the clusters, where there is one.
+    pub(super) leading: Leading,
 }
 
 impl Control {
@@ -203,6 +205,28 @@ impl Control {
                 settings,
                 direct,
                 turns: Turns::new(),
+                leading: Leading::default(),
+            }),
+        }
+    }
+
+    /// The same beside an engine in this process, whose obstacles its answers name.
+    #[must_use]
+    pub fn with(self, leading: Leading) -> Self {
+        let Inner {
+            registry,
+            settings,
+            direct,
+            turns: _,
+            leading: _,
+        } = &*self.shared;
+        Self {
+            shared: Arc::new(Inner {
+                registry: registry.clone(),
+                settings: settings.clone(),
+                direct: direct.clone(),
+                turns: Turns::new(),
+                leading,
             }),
         }
     }

@@ -1,70 +1,110 @@
 //! Leads one cluster while its Lease is held: watches it, and keeps a task for each of its Canaries.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use serde_json::Value;
 use tokio::task::AbortHandle;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::{Shared, rollout::Rollout, tell::Teller, world::World};
+use super::{
+    Shared,
+    definition::Definition,
+    rollout::Rollout,
+    tell::Teller,
+    world::{Changes, World},
+};
 use crate::{
-    api::objects::{CUSTOM_RESOURCE_DEFINITION, Object, ObjectExt, Ref},
+    api::{
+        objects::{CUSTOM_RESOURCE_DEFINITION, ObjectExt, Ref},
+        status,
+    },
     cluster::{
         Cluster,
         lease::{Held, LeaseKeeper, Standing},
     },
-    decide::state::Phase,
+    decide::{facts::Moment, state::Stage},
 };
 
 /// Wait before a cluster is looked at again whose CRDs are missing or do not keep our fields, or that did not answer.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(5);
+/// The longest such wait: a cluster that is down, or whose CRDs nobody installs, costs next to nothing.
+pub(super) const LONGEST_LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// The CRD that must keep our status fields.
-const CRD: &str = "canaries.flagger.app";
+pub(super) const CRD: &str = "canaries.flagger.app";
 /// Why nobody can lead a cluster with Flagger's own CRD, and what helps.
 pub(super) const PRUNES: &str =
     "the installed Canary CRD drops our status fields; run: canary-mcp crds | kubectl apply -f -";
 
-/// Leads the cluster until stopped: takes the Lease, drives while it is held, gives it back.
+/// Leads the cluster until stopped: takes the Lease in its turn, drives while it is held, gives it back.
 pub(super) async fn lead(shared: Arc<Shared>, cluster: Cluster, stop: CancellationToken) {
-    let name = cluster.name().to_owned();
-    if !until(&stop, usable(&cluster)).await {
-        return;
-    }
-    let keeper = LeaseKeeper::start(
-        &cluster,
-        &shared.settings.identity,
+    shared.metrics.leading(cluster.name(), Some(false));
+    while until(&stop, Definition::usable(&shared, &cluster)).await
+        && lead_usable(&shared, &cluster, &stop).await
+    {}
+}
+
+/// Leads for as long as the Canary's definition keeps our fields; false when stopped.
+async fn lead_usable(shared: &Arc<Shared>, cluster: &Cluster, stop: &CancellationToken) -> bool {
+    let name = cluster.name();
+    let keeper = LeaseKeeper::sharing(
+        cluster,
         &shared.settings.lease_namespace,
+        shared.sharing.clone(),
     );
     let mut standing = keeper.watch();
-    loop {
+    let stopped = loop {
         let now = standing.borrow_and_update().clone();
+        let obstacle = match &now {
+            Standing::Refused(why) => Some(why.as_str()),
+            Standing::Held(_) | Standing::Follower { .. } => None,
+        };
+        if shared.leading.tell(name, obstacle)
+            && let Some(why) = obstacle
+        {
+            tracing::warn!(cluster = name, "read-only: {why}");
+        }
         match now {
             Standing::Held(held) => {
-                let term = drive(&shared, &cluster, &held);
-                tokio::select! {
-                    () = stop.cancelled() => break,
-                    () = lost(&mut standing, held.epoch()) => tracing::warn!(cluster = name, "no longer leading"),
-                    () = term => {}
+                shared.metrics.handover(name, held.taken().word());
+                shared.metrics.leading(name, Some(true));
+                let give_up = give_up(&keeper, stop);
+                let broken = tokio::select! {
+                    () = give_up => false,
+                    () = lost(&mut standing, held.epoch()) => {
+                        tracing::info!(cluster = name, "no longer leading");
+                        false
+                    }
+                    why = drive(shared, cluster, &held) => {
+                        tracing::warn!(cluster = name, "no longer leading: {why}");
+                        true
+                    }
+                };
+                shared.metrics.leading(name, Some(false));
+                if broken || stop.is_cancelled() {
+                    break !broken;
                 }
                 continue;
             }
-            Standing::Follower { holder: None } => {}
             Standing::Follower {
                 holder: Some(holder),
             } => tracing::info!(cluster = name, holder, "not leading"),
-            Standing::Refused(why) => tracing::warn!(cluster = name, "read-only: {why}"),
+            Standing::Follower { holder: None } | Standing::Refused(_) => {}
         }
         tokio::select! {
-            () = stop.cancelled() => break,
-            changed = standing.changed() => if changed.is_err() { break },
+            () = stop.cancelled() => break true,
+            changed = standing.changed() => if changed.is_err() { break true },
         }
-    }
+    };
     keeper.release().await;
+    !stopped
+}
+
+/// Once asked to stop gives the Lease back, and never returns: driving ends when the keeper has let the writes in hand end.
+async fn give_up(keeper: &LeaseKeeper, stop: &CancellationToken) {
+    stop.cancelled().await;
+    keeper.give_up();
+    std::future::pending::<()>().await;
 }
 
 /// Runs a future unless stopped before; whether it ended by itself.
@@ -80,26 +120,6 @@ async fn lost(standing: &mut tokio::sync::watch::Receiver<Standing>, epoch: &str
     let other = |s: &Standing| !matches!(s, Standing::Held(h) if h.epoch() == epoch);
     // A keeper that has ended holds nothing either.
     let _ = standing.wait_for(other).await;
-}
-
-/// Waits until the cluster answers and its Canary CRD keeps our fields; without that nothing is written there.
-async fn usable(cluster: &Cluster) {
-    let mut said = None;
-    loop {
-        let why = match cluster.get(&definition()).await {
-            Ok(Some(crd)) if keeps_our_fields(&crd) => return,
-            Ok(Some(_)) => PRUNES.to_owned(),
-            Ok(None) => {
-                format!("{CRD} is not installed; run: canary-mcp crds | kubectl apply -f -")
-            }
-            Err(error) => error.report(),
-        };
-        if said.as_ref() != Some(&why) {
-            tracing::warn!(cluster = cluster.name(), "read-only: {why}");
-            said = Some(why);
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
-    }
 }
 
 /// The definition of the Canary.
@@ -123,9 +143,13 @@ pub(super) fn keeps_our_fields(crd: &Value) -> bool {
     })
 }
 
-/// Watches the cluster and keeps one task for each Canary, until dropped. Returns when a kind was installed that was missing, for the
-/// watches to be opened anew.
-async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
+/// Watches the cluster and keeps one task for each Canary, until dropped. Returns why nothing can be written any more, when the Canary's
+/// definition does not keep our fields.
+async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) -> String {
+    let definition = Definition::watch(cluster);
+    if let Some(why) = definition.fault().await {
+        return why;
+    }
     let installed = loop {
         match cluster.installed().await {
             Ok(installed) => break installed,
@@ -137,97 +161,121 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) {
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
-    let world = World::open(cluster, &installed).await;
-    let teller = Teller::start(cluster.clone(), held.clone());
-    let mut tasks = JoinSet::new();
-    let mut driven: BTreeMap<(String, String, String), AbortHandle> = BTreeMap::new();
-    let mut changes = world.subscribe();
-    let mut counts = Counts::of(shared, cluster);
-    let mut left = Left::of(cluster);
-    let completed = world.completed();
-    tokio::pin!(completed);
-    loop {
-        changes.mark_unchanged();
-        let mut canaries = world.canaries();
-        canaries.retain(|canary| shared.settings.covers(canary.namespace()));
-        let keys: BTreeSet<_> = canaries.iter().map(key).collect();
-        driven.retain(|key, task| {
-            let keep = keys.contains(key) && !task.is_finished();
-            if !keep {
-                task.abort();
-            }
-            keep
-        });
-        for canary in &canaries {
-            driven.entry(key(canary)).or_insert_with(|| {
-                let rollout = Rollout::new(
-                    shared.clone(),
-                    world.clone(),
-                    held.clone(),
-                    teller.clone(),
-                    canary,
-                );
-                tasks.spawn(rollout.run())
-            });
-        }
-        counts.tell(&canaries);
-        left.tell(&canaries);
-        tokio::select! {
-            () = &mut completed => return,
-            news = changes.changed() => if news.is_err() { return },
-            // A task ends only when its Canary is gone, or by a panic; either way the list is looked at again.
-            Some(ended) = tasks.join_next() => if let Err(error) = ended && error.is_panic() {
-                tracing::error!(cluster = cluster.name(), "a rollout's task has panicked and is started again");
-                tokio::time::sleep(LOOK_AGAIN).await;
-            },
-        }
+    let (world, changes) = World::open(cluster, &shared.settings.lists(), &installed).await;
+    let driver = Driver {
+        teller: Teller::start(cluster.clone(), held.clone()),
+        counts: Counts::of(shared, cluster),
+        shared: shared.clone(),
+        world: world.clone(),
+        held: held.clone(),
+        driven: BTreeMap::new(),
+        tasks: JoinSet::new(),
+    };
+    tokio::select! {
+        why = definition.broken() => why,
+        () = world.follow_installs() => String::new(),
+        () = driver.run(changes) => String::new(),
     }
 }
 
-/// A Canary that was deleted and made again is another one.
-fn key(canary: &Object) -> (String, String, String) {
-    (
-        canary.namespace().to_owned(),
-        canary.name().to_owned(),
-        canary.uid().to_owned(),
-    )
+/// The tasks of a cluster's Canaries.
+struct Driver {
+    shared: Arc<Shared>,
+    world: World,
+    held: Held,
+    teller: Teller,
+    counts: Counts,
+    driven: BTreeMap<(String, String), Driven>,
+    tasks: JoinSet<()>,
+}
+
+/// The task of one Canary. One that was deleted and made again is another one.
+struct Driven {
+    uid: String,
+    task: AbortHandle,
+}
+
+impl Driver {
+    async fn run(mut self, mut changes: Changes) {
+        for (namespace, name) in self.unfinished_first() {
+            self.drive(namespace, name);
+        }
+        self.counts.tell(self.driven.keys());
+        loop {
+            tokio::select! {
+                change = changes.recv() => match change {
+                    Some((namespace, name)) => self.drive(namespace, name),
+                    None => return,
+                },
+                // A task ends only when its Canary is gone, or by a panic; either way the list is looked at again.
+                Some(ended) = self.tasks.join_next() => {
+                    if ended.is_err_and(|error| error.is_panic()) {
+                        tracing::error!(cluster = self.world.cluster().name(), "a rollout's task has panicked and is started again");
+                        tokio::time::sleep(LOOK_AGAIN).await;
+                    }
+                    for (namespace, name) in self.world.canaries() {
+                        self.drive(namespace, name);
+                    }
+                }
+            }
+            self.counts.tell(self.driven.keys());
+        }
+    }
+
+    /// The Canaries with a run before those that rest: they cannot wait.
+    fn unfinished_first(&self) -> Vec<(String, String)> {
+        let mut keys = self.world.canaries();
+        keys.sort_by_cached_key(|(namespace, name)| {
+            let canary = self.world.canary(namespace, name).map(|c| c.object());
+            canary.is_none_or(|c| status::state(&c, Moment(0)).stage == Stage::Idle)
+        });
+        keys
+    }
+
+    /// Sees to it that this Canary has a task if it is there, and none if it is not.
+    fn drive(&mut self, namespace: String, name: String) {
+        let canary = self.world.canary(&namespace, &name);
+        let key = (namespace, name);
+        if let Some(driven) = self.driven.get(&key) {
+            let same = canary.as_ref().is_some_and(|c| c.uid() == driven.uid);
+            if same && !driven.task.is_finished() {
+                return;
+            }
+            driven.task.abort();
+            self.driven.remove(&key);
+        }
+        let Some(canary) = canary else { return };
+        let (namespace, name) = key.clone();
+        let rollout = Rollout::new(
+            self.shared.clone(),
+            &self.world,
+            self.held.clone(),
+            self.teller.clone(),
+            (namespace, name, canary.uid()),
+        );
+        let driven = Driven {
+            uid: canary.uid().to_owned(),
+            task: self.tasks.spawn(rollout.run()),
+        };
+        self.driven.insert(key, driven);
+    }
 }
 
 /// Says at the end of a term which rollouts were under way: nothing is done to them, and whoever leads next goes on.
-struct Left {
-    cluster: String,
-    running: Vec<String>,
-}
-
-impl Left {
-    fn of(cluster: &Cluster) -> Self {
-        Self {
-            cluster: cluster.name().to_owned(),
-            running: Vec::new(),
-        }
-    }
-
-    fn tell(&mut self, canaries: &[Object]) {
-        let running = |canary: &&Object| {
-            let phase = canary.str_at("/status/phase");
-            Phase::ALL
-                .iter()
-                .any(|one| one.running() && Some(one.name()) == phase)
-        };
-        self.running = canaries
-            .iter()
-            .filter(running)
-            .map(|canary| format!("{}/{}", canary.namespace(), canary.name()))
-            .collect();
-    }
-}
-
-impl Drop for Left {
+impl Drop for Driver {
     fn drop(&mut self) {
-        if !self.running.is_empty() {
+        let running = |(namespace, name): &&(String, String)| {
+            let canary = self.world.canary(namespace, name).map(|c| c.object());
+            canary.is_some_and(|c| status::state(&c, Moment(0)).stage != Stage::Idle)
+        };
+        let keys = self.driven.keys().filter(running);
+        let left: Vec<String> = keys
+            .map(|(space, name)| format!("{space}/{name}"))
+            .collect();
+        if !left.is_empty() {
             tracing::warn!(
-                cluster = self.cluster,
-                rollouts = self.running.join(", "),
+                cluster = self.world.cluster().name(),
+                rollouts = left.join(", "),
                 "no longer driven from here; these rollouts are left as they are"
             );
         }
@@ -250,10 +298,10 @@ impl Counts {
         }
     }
 
-    fn tell(&mut self, canaries: &[Object]) {
+    fn tell<'a>(&mut self, canaries: impl IntoIterator<Item = &'a (String, String)>) {
         self.shown.values_mut().for_each(|count| *count = 0);
-        for canary in canaries {
-            *self.shown.entry(canary.namespace().to_owned()).or_default() += 1;
+        for (namespace, _) in canaries {
+            *self.shown.entry(namespace.clone()).or_default() += 1;
         }
         self.show();
     }
@@ -269,6 +317,6 @@ impl Counts {
 
 impl Drop for Counts {
     fn drop(&mut self) {
-        self.tell(&[]);
+        self.tell([]);
     }
 }

@@ -3,7 +3,11 @@
 mod act;
 mod ask;
 pub mod control;
+mod ctx;
+mod definition;
+mod home;
 mod lead;
+mod leading;
 mod objects;
 mod preview;
 mod rights;
@@ -21,12 +25,15 @@ mod world;
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
+use home::Home;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+pub use leading::Leading;
+
 use crate::{
     api::parse,
-    cluster::{Cluster, Overrides, Registry, registry::Entry},
+    cluster::{Cluster, Members, Overrides, Registry, Sharing, registry::Entry},
     outbound::http::Transport,
     telemetry::Metrics,
 };
@@ -41,6 +48,10 @@ pub struct Settings {
     pub identity: String,
     /// Namespace of the Leases.
     pub lease_namespace: String,
+    /// The cluster in which the replicas see each other (`--home`); without it the one around this process, if any.
+    pub home: Option<String>,
+    /// Clusters to lead at most while the other replicas cannot be seen (`--lead-at-most`).
+    pub lead_at_most: usize,
     /// Prometheus of every cluster whose Canaries name none (`--metrics-server`).
     pub metrics_server: String,
     /// Globs of hosts that manifests may name (`--allow-hosts`).
@@ -57,6 +68,8 @@ impl Default for Settings {
         Self {
             identity: crate::api::names::MANAGER.to_owned(),
             lease_namespace: "canary-mcp-system".to_owned(),
+            home: None,
+            lead_at_most: 200,
             metrics_server: "http://prometheus.istio-system:9090".to_owned(),
             allow_hosts: Vec::new(),
             namespaces: Vec::new(),
@@ -113,6 +126,10 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// Calls to what is outside of the clusters.
     pub(crate) direct: Transport,
+    /// What the Leases of this process have in common.
+    pub(crate) sharing: Sharing,
+    /// Where the tools of this process see what is in the way.
+    pub(crate) leading: Leading,
     /// What we may do in the cluster.
     rights: Arc<rights::Known>,
 }
@@ -121,6 +138,7 @@ pub(crate) struct Shared {
 pub struct Engine {
     stop: CancellationToken,
     task: JoinHandle<()>,
+    leading: Leading,
 }
 
 /// The task of one cluster.
@@ -139,19 +157,32 @@ async fn keep_leading(shared: Arc<Shared>, cluster: Cluster, stop: CancellationT
                 "leading has panicked and begins anew"
             );
         }
-        if !stop.is_cancelled() {
-            tokio::time::sleep(AGAIN).await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(AGAIN) => {}
         }
     }
+    shared.metrics.leading(cluster.name(), None);
+    shared.leading.tell(cluster.name(), None);
 }
 
-/// Keeps a task for every cluster of the registry that may be led, until stopped; then waits for their ends.
-async fn lead_all(registry: Registry, shared: Shared, stop: CancellationToken) {
+/// Keeps a task for every cluster of the registry that may be led, until stopped; then hands all of them over.
+async fn lead_all(registry: Registry, shared: Shared, mut home: Home, stop: CancellationToken) {
+    // Not of `stop`: the others must know that we leave before the first Lease is free.
+    let ends = CancellationToken::new();
+    // Also when this future is dropped.
+    let _ends = ends.clone().drop_guard();
+    let mut members = home.members();
     let mut changes = registry.subscribe();
     let mut led: BTreeMap<String, Led> = BTreeMap::new();
     let mut tasks = JoinSet::new();
     loop {
         let entries = changes.borrow_and_update().clone();
+        home.follow(&entries);
+        shared.metrics.members(match &*members.borrow_and_update() {
+            Members::Live(live) => live.len(),
+            Members::NoHome | Members::Joining | Members::Unknown(_) => 0,
+        });
         let wanted = wanted(&entries);
         led.retain(|name, led| {
             let keep = wanted.get(name).is_some_and(|c| c.is(&led.cluster));
@@ -171,7 +202,7 @@ async fn lead_all(registry: Registry, shared: Shared, stop: CancellationToken) {
                     rights: Arc::default(),
                     ..shared.clone()
                 };
-                let stop = stop.child_token();
+                let stop = ends.child_token();
                 tasks.spawn(keep_leading(Arc::new(own), cluster.clone(), stop.clone()));
                 Led { cluster, stop }
             });
@@ -179,9 +210,12 @@ async fn lead_all(registry: Registry, shared: Shared, stop: CancellationToken) {
         tokio::select! {
             () = stop.cancelled() => break,
             news = changes.changed() => if news.is_err() { break },
+            Ok(()) = members.changed() => {}
             Some(_) = tasks.join_next() => {}
         }
     }
+    home.leave().await;
+    ends.cancel();
     while tasks.join_next().await.is_some() {}
 }
 
@@ -203,15 +237,29 @@ impl Engine {
         metrics: Metrics,
         direct: Transport,
     ) -> Self {
+        let home = Home::new(&settings);
+        let leading = Leading::default();
         let shared = Shared {
+            sharing: Sharing::new(&settings.identity, home.members(), settings.lead_at_most),
+            leading: leading.clone(),
             settings,
             metrics,
             direct,
             rights: Arc::default(),
         };
         let stop = CancellationToken::new();
-        let task = tokio::spawn(lead_all(registry.clone(), shared, stop.clone()));
-        Self { stop, task }
+        let task = tokio::spawn(lead_all(registry.clone(), shared, home, stop.clone()));
+        Self {
+            stop,
+            task,
+            leading,
+        }
+    }
+
+    /// What the engine makes of each cluster, for [`control::Control::with`].
+    #[must_use]
+    pub fn leading(&self) -> Leading {
+        self.leading.clone()
     }
 
     /// Says whether the engine still runs, for as long as it is asked: it ends only when it is stopped, or by a mistake of ours.
@@ -220,7 +268,8 @@ impl Engine {
         move || stop.is_cancelled() || !task.is_finished()
     }
 
-    /// Stops driving and gives the Leases back. Rollouts stay where they are; whoever leads next goes on.
+    /// Stops driving and hands over, within three seconds: tells the other replicas, then gives all Leases back at once. Rollouts stay where
+    /// they are; whoever leads next goes on.
     pub async fn stop(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {

@@ -111,7 +111,7 @@ impl Refs {
     }
 
     /// Every name, for reading them one by one.
-    fn all(&self) -> Vec<Ref> {
+    pub(super) fn all(&self) -> Vec<Ref> {
         let mut all = self.copies();
         all.extend([
             self.apex.clone(),

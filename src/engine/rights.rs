@@ -301,12 +301,92 @@ fn sentence(cluster: &str, user: Option<&str>, missing: &Needed) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::{
+        ClusterSpec,
+        clock::Clock,
+        embedded::{server::ApiServer, store::Store},
+    };
 
     fn right(verb: &'static str, group: &'static str, resource: &'static str) -> Right {
         Right {
             verb,
             group,
             resource,
+        }
+    }
+
+    /// A cluster without anything in it, whose API server can take rights away.
+    fn cluster() -> (ApiServer, Cluster) {
+        let server = ApiServer::new("prod-kr", Store::new(Clock::real()));
+        let spec = ClusterSpec {
+            name: "prod-kr".to_owned(),
+            labels: BTreeMap::new(),
+            client: server.client(),
+            clock: Clock::real(),
+            leads: true,
+            inside: false,
+            embedded: true,
+            overrides: crate::cluster::Overrides::default(),
+        };
+        (server, Cluster::new(spec))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_right_that_is_missing_is_told_and_no_other() {
+        let (server, cluster) = cluster();
+        // Custom resources are not installed here: what is built in stands for them, and single reviews for the rest.
+        let rules = rights::engine();
+        let all: BTreeSet<Right> = rights::each(&rules).map(|(_, right)| right).collect();
+        let needed = Needed::from([("a".to_owned(), all.clone())]);
+        let known = Known::default();
+        let ask = || known.missing(&cluster, "1", &needed, Age::Recent);
+        assert_eq!(ask().await.unwrap(), None);
+        for right in all {
+            if right == REVIEW {
+                continue;
+            }
+            server.faults().deny(&[right]);
+            // What was found holds for a minute.
+            assert_eq!(ask().await.unwrap(), None, "{right}");
+            known.forget().await;
+            let expected =
+                format!("rights are missing in cluster prod-kr: {right} in namespace a; give");
+            let told = ask().await.unwrap().unwrap();
+            assert!(told.starts_with(&expected), "{told}");
+            server.faults().deny(&[]);
+            assert_eq!(ask().await.unwrap().as_ref(), Some(&told));
+            tokio::time::sleep(AGAIN).await;
+            assert_eq!(ask().await.unwrap(), None, "{right}");
+        }
+        server.faults().deny(&[REVIEW]);
+        known.forget().await;
+        let told = ask().await.unwrap().unwrap();
+        assert!(
+            told.starts_with(
+                "rights are missing in cluster prod-kr: create selfsubjectrulesreviews.authorization.k8s.io in namespace a; "
+            ),
+            "{told}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_namespace_is_asked_about_once_a_term_and_a_minute() {
+        let (server, cluster) = cluster();
+        let patch = right("patch", "apps", "deployments");
+        let needed = Needed::from([("a".to_owned(), BTreeSet::from([patch]))]);
+        let known = Known::default();
+        let asked = || server.faults().count("create", "selfsubjectrulesreviews");
+        for (epoch, age, seconds, expected) in [
+            ("1", Age::Any, 0, 1),
+            ("1", Age::Any, 3_600, 1),
+            ("1", Age::Recent, 0, 2),
+            ("1", Age::Recent, 59, 2),
+            ("1", Age::Recent, 1, 3),
+            ("2", Age::Any, 0, 4),
+        ] {
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+            known.missing(&cluster, epoch, &needed, age).await.unwrap();
+            assert_eq!(asked(), expected, "{epoch} {age:?} {seconds}");
         }
     }
 

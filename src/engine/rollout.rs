@@ -2,21 +2,23 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use super::{
-    Shared, act, ask, rights,
+    Shared, act, ask,
+    ctx::Ctx,
+    rights,
     tell::{Said, Teller, driven_by, not_ours},
-    world::{Caches, World},
+    world::{self, CloseUp, Near, VERIFY, World},
 };
 use crate::{
     api::{
-        objects::{Object, ObjectExt, Objects, Write},
+        objects::{Object, ObjectExt, Objects},
         parse::{self, Refusal},
         status, view,
     },
     build::{self, seen::Times},
-    cluster::{Clock, Cluster, Error, ErrorKind, lease::Held},
+    cluster::{Clock, Error, ErrorKind, lease::Held},
     decide::{
         self, Act, Step, Wait,
         effect::Tell,
@@ -24,6 +26,7 @@ use crate::{
         plan::Plan,
         rules,
         state::{Stage, State},
+        still::still,
     },
     telemetry::Target,
 };
@@ -34,58 +37,6 @@ const MOST_STEPS: usize = 64;
 const RETRY: Duration = Duration::from_millis(500);
 /// Longest wait after refused writes.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
-
-/// What a rollout reads and writes through.
-pub(super) struct Ctx {
-    pub(super) shared: Arc<Shared>,
-    world: World,
-    close: Option<Caches>,
-    held: Held,
-    namespace: String,
-    name: String,
-}
-
-impl Ctx {
-    pub(super) fn cluster(&self) -> &Cluster {
-        self.world.cluster()
-    }
-
-    pub(super) fn held(&self) -> &Held {
-        &self.held
-    }
-
-    /// From the watches, never older than our own last write.
-    pub(super) fn snapshot(&self) -> Option<Objects> {
-        self.world
-            .snapshot(&self.namespace, &self.name, self.close.as_ref())
-    }
-
-    /// The Services of the Canary's namespace and all `VirtualServices`, from the watches.
-    pub(super) fn around(&self) -> (Vec<Object>, Vec<Object>) {
-        self.world.around(&self.namespace)
-    }
-
-    /// One fenced write, taken into the caches.
-    pub(super) async fn write(&self, write: &Write) -> Result<(), Error> {
-        let object = self.cluster().write(write, Some(&self.held)).await?;
-        self.take(object);
-        Ok(())
-    }
-
-    /// Sets the fence on one object.
-    pub(super) async fn stamp(&self, object: &Object) -> Result<(), Error> {
-        let object = self.cluster().stamp(object, &self.held).await?;
-        self.take(object);
-        Ok(())
-    }
-
-    /// Takes the answer of our own write into the caches.
-    pub(super) fn take(&self, object: Object) {
-        if let Some(kind) = act::kind_of(&object) {
-            self.world.put(&kind, object);
-        }
-    }
-}
 
 /// The task of one Canary. It sleeps while nothing changes.
 pub(super) struct Rollout {
@@ -100,8 +51,10 @@ pub(super) struct Rollout {
     pub(super) missing_rights: Option<String>,
     /// What the metrics show of this Canary.
     pub(super) shown: Option<Target>,
-    /// resourceVersions of everything at the last tick.
+    /// The pods and `ReplicaSets` of the last tick.
     fingerprint: u64,
+    /// When to look up what only our own writes have shown.
+    doubt_at: Option<Instant>,
     /// Since when this process leads.
     led_since: Moment,
 }
@@ -109,16 +62,16 @@ pub(super) struct Rollout {
 impl Rollout {
     pub(super) fn new(
         shared: Arc<Shared>,
-        world: World,
+        world: &World,
         held: Held,
         teller: Teller,
-        canary: &Object,
+        (namespace, name, uid): (String, String, &str),
     ) -> Self {
-        let (namespace, name) = (canary.namespace().to_owned(), canary.name().to_owned());
         let led_since = world.cluster().clock().now();
+        let enrolled = world.enroll(&namespace, &name, uid);
         let ctx = Ctx {
             shared,
-            world,
+            near: Near::new(enrolled, namespace.clone(), name.clone()),
             close: None,
             held,
             namespace,
@@ -133,6 +86,7 @@ impl Rollout {
             missing_rights: None,
             shown: None,
             fingerprint: 0,
+            doubt_at: None,
             led_since,
         }
     }
@@ -146,27 +100,18 @@ impl Rollout {
 
     /// Drives the Canary until it is gone or the Lease is lost.
     pub(super) async fn run(mut self) {
-        let mut broad = self.ctx.world.subscribe();
         let mut retry = RETRY;
         loop {
-            broad.mark_unchanged();
             let began = Instant::now();
-            let done = self.tick().await;
+            // In a box for the length of a tick: a Canary that rests is a small task.
+            let done = Box::pin(self.tick()).await;
             if let Some(target) = &self.shown {
                 self.ctx.shared.metrics.tick(target, began.elapsed());
             }
             match done {
                 Ok(Some(wait)) => {
                     retry = RETRY;
-                    let timer = until(self.ctx.cluster().clock().clone(), wait);
-                    let granted = rights::again(self.missing_rights.is_some());
-                    let timer = async {
-                        tokio::select! {
-                            () = timer => {}
-                            () = granted => {}
-                        }
-                    };
-                    self.sleep(&mut broad, timer).await;
+                    self.sleep(wait).await;
                 }
                 Ok(None) => return,
                 Err(error) => {
@@ -174,31 +119,34 @@ impl Rollout {
                     if error.kind() == ErrorKind::Forbidden {
                         self.ctx.shared.rights.forget().await;
                     }
-                    self.sleep(&mut broad, tokio::time::sleep(retry)).await;
+                    tokio::select! {
+                        () = tokio::time::sleep(retry) => {}
+                        () = self.ctx.near.enrolled().changed() => {}
+                    }
                     retry = (retry * 2).min(LONGEST_RETRY);
                 }
             }
         }
     }
 
-    /// Sleeps until the timer ends or an object of this Canary has changed.
-    async fn sleep(&mut self, broad: &mut watch::Receiver<u64>, timer: impl Future<Output = ()>) {
-        tokio::pin!(timer);
-        let mut close = self.ctx.close.as_ref().map(Caches::subscribe);
-        loop {
-            if self.changed() {
-                return;
-            }
-            let close_change = async {
-                match &mut close {
-                    Some(changes) => changes.changed().await.is_ok(),
-                    None => std::future::pending().await,
-                }
-            };
+    /// Sleeps until it is time, or an object of this Canary has changed.
+    async fn sleep(&mut self, wait: Wait) {
+        let timer = until(self.ctx.cluster().clock().clone(), wait);
+        let granted = rights::again(self.missing_rights.is_some());
+        tokio::pin!(timer, granted);
+        while !self.changed() {
+            let near = &self.ctx.near;
+            // When to look up what only our own writes have shown. A busy watch must not put it off.
+            let doubt_at = self.doubt_at.unwrap_or_else(|| Instant::now() + VERIFY);
+            self.doubt_at = near.in_doubt().then_some(doubt_at);
             tokio::select! {
                 () = &mut timer => return,
-                alive = broad.changed() => if alive.is_err() { return },
-                alive = close_change => if !alive { return },
+                () = &mut granted => return,
+                () = near.enrolled().changed() => {}
+                () = tokio::time::sleep_until(doubt_at), if self.doubt_at.is_some() => {
+                    self.doubt_at = None;
+                    near.doubt();
+                }
             }
         }
     }
@@ -231,29 +179,42 @@ impl Rollout {
     }
 
     /// Something of this Canary is no longer what the last tick saw.
-    fn changed(&mut self) -> bool {
-        let now = fingerprint(self.ctx.snapshot().as_ref());
-        std::mem::replace(&mut self.fingerprint, now) != now
+    fn changed(&self) -> bool {
+        self.ctx.near.is_stale() || self.fingerprint != self.pods()
+    }
+
+    fn pods(&self) -> u64 {
+        self.ctx.close.as_ref().map_or(0, CloseUp::fingerprint)
     }
 
     /// Steps until the machine rests. `None`: the Canary is gone.
     async fn tick(&mut self) -> Result<Option<Wait>, Error> {
         let mut answers = Answers::default();
         for _ in 0..MOST_STEPS {
+            // What comes in from here on wakes again.
+            self.fingerprint = self.pods();
+            match self.ctx.near.refresh().await {
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
+                Err(error) => {
+                    self.unread(&error).await?;
+                    return Err(error);
+                }
+            }
+            self.ctx.near.decides();
             let Some(objects) = self.ctx.snapshot() else {
                 return Ok(None);
             };
-            self.fingerprint = fingerprint(Some(&objects));
             let now = self.ctx.cluster().clock().now();
             let state = status::state(&objects.canary, now);
             if objects.canary.is_being_deleted() || !self.may_drive(&objects.canary) {
-                return Ok(Some(Wait::Change));
+                return Ok(Some(self.let_go()));
             }
-            if self.close_up(&state).await {
+            if self.close_up(&state, &objects).await {
                 continue;
             }
             let Some(plan) = self.accepted(&state, &objects).await? else {
-                return Ok(Some(Wait::Change));
+                return Ok(Some(self.let_go()));
             };
             let seen = build::seen::seen(&plan, &state, &objects, self.times(now));
             self.warn(&objects, &state, &seen);
@@ -273,7 +234,12 @@ impl Rollout {
                 return Ok(Some(self.freeze(&objects, &broken)));
             }
             let wait = act.wait;
-            let recorded = self.carry_out(&plan, &state, &objects, act).await?;
+            let rests = wait == Wait::Change && still(&plan, &state, &seen);
+            let recorded = {
+                // Whoever takes the Lease over finds the effects and their record, or neither.
+                let _writing = self.ctx.held.writing().await;
+                self.carry_out(&plan, &state, &objects, act).await?
+            };
             match wait {
                 _ if !recorded => {}
                 Wait::Again => {}
@@ -284,6 +250,7 @@ impl Rollout {
                 Wait::Until(at) if state.phase.running() => {
                     return Ok(Some(Wait::Until(at.min(now.plus(plan.interval)))));
                 }
+                Wait::Change if rests => return Ok(Some(self.let_go())),
                 Wait::Until(_) | Wait::Change => return Ok(Some(wait)),
             }
             answers = Answers::default();
@@ -323,19 +290,14 @@ impl Rollout {
         let Question::Analysis = question;
         let answer = ask::analysis(&self.ctx, plan, state, objects);
         tokio::pin!(answer);
-        let mut broad = self.ctx.world.subscribe();
-        let mut close = self.ctx.close.as_ref().map(Caches::subscribe);
         loop {
-            let close_change = async {
-                match &mut close {
-                    Some(changes) => changes.changed().await.is_ok(),
-                    None => std::future::pending().await,
-                }
-            };
             tokio::select! {
                 analysis = &mut answer => return Some(analysis),
-                _ = broad.changed() => {}
-                _ = close_change => {}
+                () = self.ctx.near.enrolled().changed() => {}
+            }
+            // What cannot be read now is read before anything is decided on the answer.
+            if !self.ctx.near.refresh().await.unwrap_or(true) {
+                return None;
             }
             let now = self.ctx.snapshot()?;
             if now.canary.resource_version() != objects.canary.resource_version() {
@@ -371,9 +333,6 @@ impl Rollout {
             act::stamp_all(&self.ctx, objects).await?;
         }
         if !effects.is_empty() {
-            if self.ctx.close.is_none() {
-                self.ctx.close = Some(self.ctx.world.close_up(&self.ctx.namespace).await);
-            }
             act::apply_all(&self.ctx, plan, state, &effects).await?;
         }
         if next != *state && !self.record(objects, &next).await? {
@@ -406,17 +365,59 @@ impl Rollout {
         false
     }
 
-    /// Opens the namespace's watches while there is something to do, and closes them afterwards. True when they were opened just now.
-    async fn close_up(&mut self, state: &State) -> bool {
-        let wanted = state.stage != Stage::Idle || state.weight > 0;
-        if wanted && self.ctx.close.is_none() {
-            self.ctx.close = Some(self.ctx.world.close_up(&self.ctx.namespace).await);
-            return true;
+    /// Watches the pods of both copies while there is something to do, and stops afterwards. True when that began just now.
+    async fn close_up(&mut self, state: &State, objects: &Objects) -> bool {
+        if state.stage == Stage::Idle && state.weight == 0 {
+            self.close();
+            return false;
         }
-        if !wanted {
-            self.ctx.close = None;
+        let labels = world::labels(&self.ctx.shared.settings.parse.labels, objects);
+        // Workloads that are both gone for a moment tell nothing new.
+        let open = self.ctx.close.as_ref();
+        if open.is_some_and(|close| labels.is_none() || close.is_by(labels.as_deref())) {
+            return false;
         }
-        false
+        let near = self.ctx.near.enrolled();
+        let close = CloseUp::open(near.world(), &self.ctx.namespace, labels, &near.wake()).await;
+        self.ctx.close = Some(close);
+        true
+    }
+
+    fn close(&mut self) {
+        self.ctx.close = None;
+        self.fingerprint = self.pods();
+    }
+
+    /// Nothing can be decided before something that a mark shows has changed, so nothing is held until then. The last spec that could be
+    /// carried out is of use to a run only.
+    fn let_go(&mut self) -> Wait {
+        self.close();
+        self.plan = None;
+        self.ctx.near.let_go();
+        Wait::Change
+    }
+
+    /// Something could not be read. If that is because we may not, the Canary says so before anybody asks for a run.
+    async fn unread(&mut self, error: &Error) -> Result<(), Error> {
+        let Some(objects) = self.ctx.snapshot() else {
+            return Ok(());
+        };
+        let refused = matches!(error.kind(), ErrorKind::Forbidden | ErrorKind::Rejected);
+        let canary = &objects.canary;
+        if !refused || canary.is_being_deleted() || driven_by(canary).is_some() {
+            return Ok(());
+        }
+        let state = status::state(canary, self.ctx.cluster().clock().now());
+        let Ok(plan) = parse::plan(canary, &self.ctx.shared.settings.parse) else {
+            return Ok(());
+        };
+        self.ctx.shared.rights.forget().await;
+        self.lacks_rights(&plan, &state, &objects).await?;
+        if self.missing_rights.is_some() {
+            self.refusals = Vec::new();
+            self.refuse(&objects).await?;
+        }
+        Ok(())
     }
 
     /// The plan, if the spec can be carried out; otherwise condition `Accepted=False` and one event for each generation.
@@ -460,40 +461,4 @@ async fn until(clock: Clock, wait: Wait) {
         Wait::Until(at) => clock.sleep_until(at).await,
         Wait::Change => std::future::pending().await,
     }
-}
-
-/// A number that changes with any object of the snapshot.
-fn fingerprint(objects: Option<&Objects>) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    let Some(o) = objects else { return 0 };
-    let single = [
-        &o.target,
-        &o.primary,
-        &o.apex,
-        &o.primary_service,
-        &o.canary_service,
-        &o.virtual_service,
-        &o.primary_rule,
-        &o.canary_rule,
-        &o.scaler,
-        &o.primary_scaler,
-    ];
-    o.canary.resource_version().hash(&mut hasher);
-    for object in single {
-        object
-            .as_ref()
-            .map(|o| o.resource_version().to_owned())
-            .hash(&mut hasher);
-    }
-    let many = o
-        .templates
-        .values()
-        .chain(&o.revisions)
-        .chain(&o.pods)
-        .chain(&o.replica_sets);
-    for object in many {
-        (object.uid(), object.resource_version()).hash(&mut hasher);
-    }
-    hasher.finish().max(1)
 }

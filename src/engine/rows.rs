@@ -7,16 +7,16 @@ use futures::future::{FutureExt, join_all};
 use super::{
     ask,
     control::{Inner, LEASE},
-    lead, objects,
+    lead, leading, objects,
     turns::Limit,
 };
 use crate::{
     api::{
-        objects::ObjectExt,
+        objects::{Object, ObjectExt},
         status,
         view::{ANSWERS, ClusterRow},
     },
-    cluster::{Cluster, Error, ErrorKind, registry::Entry},
+    cluster::{Cluster, Error, ErrorKind, LeaseView, registry::Entry},
     decide::state::Phase,
 };
 
@@ -50,7 +50,7 @@ async fn row(inner: &Inner, entry: &Entry, limit: Limit) -> ClusterRow {
             .ask(limit, ask(inner, cluster, limit).boxed())
             .await
         {
-            Some(found) => return noted(entry, found.row(entry)),
+            Some(found) => return noted(found.row(entry), entry),
             None => limit.late(),
         },
     };
@@ -58,13 +58,13 @@ async fn row(inner: &Inner, entry: &Entry, limit: Limit) -> ClusterRow {
         reason: Some(why),
         ..nothing_known(entry)
     };
-    noted(entry, row)
+    noted(row, entry)
 }
 
-/// A row with what its source says of a cluster that can be used.
-fn noted(entry: &Entry, mut row: ClusterRow) -> ClusterRow {
-    if let Some(note) = &entry.note {
-        let reason = row.reason.take().map(|reason| format!("; {reason}"));
+/// The row of a usable cluster with what is odd about its entry.
+fn noted(mut row: ClusterRow, entry: &Entry) -> ClusterRow {
+    if let (Ok(_), Some(note)) = (&entry.cluster, &entry.note) {
+        let reason = row.reason.map(|reason| format!("; {reason}"));
         row.reason = Some(format!("{note}{}", reason.unwrap_or_default()));
     }
     row
@@ -94,22 +94,21 @@ enum Definition {
     Unknown(String),
 }
 
+/// Who leads a cluster.
+enum Leader {
+    Is(String),
+    /// Nobody, and what helps.
+    Nobody(String),
+}
+
 /// What one cluster has answered, each by itself: what is slow takes nothing else with it.
 struct Found {
     version: Result<String, String>,
     installed: Result<Vec<(String, Vec<String>)>, String>,
-    led_by: Result<Option<String>, String>,
+    led_by: Result<Leader, String>,
     definition: Definition,
     prometheus: Result<(), String>,
-    canaries: Result<Counted, String>,
-}
-
-/// The Canaries of a cluster.
-#[derive(Default)]
-struct Counted {
-    phases: BTreeMap<String, i64>,
-    /// What the engine that leads may not do, as it has said on a Canary.
-    missing: Option<String>,
+    canaries: Result<Vec<Object>, String>,
 }
 
 async fn ask(inner: &Inner, cluster: &Cluster, limit: Limit) -> Found {
@@ -121,12 +120,15 @@ async fn ask(inner: &Inner, cluster: &Cluster, limit: Limit) -> Found {
         limit.ask(lease),
         limit.ask(cluster.get(&crd)),
         online(inner, cluster, limit),
-        limit.ask(count(inner, cluster)),
+        limit.ask(canaries(inner, cluster)),
     );
     Found {
         version,
         installed,
-        led_by: lease.map(|lease| lease.filter(|lease| lease.fresh)?.holder),
+        led_by: match lease {
+            Ok(lease) => Ok(leader(inner, cluster, lease, limit).await),
+            Err(why) => Err(why),
+        },
         definition: match crd {
             Ok(Some(crd)) if lead::keeps_our_fields(&crd) => Definition::Keeps,
             Ok(Some(_)) => Definition::Prunes,
@@ -135,6 +137,25 @@ async fn ask(inner: &Inner, cluster: &Cluster, limit: Limit) -> Found {
         },
         prometheus,
         canaries,
+    }
+}
+
+async fn leader(
+    inner: &Inner,
+    cluster: &Cluster,
+    lease: Option<LeaseView>,
+    limit: Limit,
+) -> Leader {
+    match lease {
+        Some(LeaseView {
+            holder: Some(holder),
+            fresh: true,
+            ..
+        }) => Leader::Is(holder),
+        lease => {
+            let help = leading::help(inner, cluster, lease.as_ref()).map(Ok);
+            Leader::Nobody(limit.ask(help).await.unwrap_or_else(|late| late))
+        }
     }
 }
 
@@ -157,17 +178,21 @@ impl Found {
                 };
             }
         };
-        let (canaries, missing, not_counted) = match canaries {
-            Ok(Counted { phases, missing }) => (Some(phases), missing, None),
-            Err(why) => (None, None, Some(why)),
+        let listed = canaries.as_deref().unwrap_or_default();
+        let (led_by, nobody) = match led_by {
+            Ok(Leader::Is(holder)) => (Some(holder), None),
+            Ok(Leader::Nobody(help)) => (None, Some(format!("nobody leads; {help}"))),
+            Err(why) => (None, Some(format!("who leads is not known: {why}"))),
         };
-        // Whoever leads has found them missing and said so; nobody else knows that engine's rights.
-        let reason = read_only(&entry.name, &led_by, definition)
-            .or_else(|| Some(format!("no run begins, {}", missing?)));
+        let reason = read_only(definition, nobody).or_else(|| no_rights(listed));
+        let (canaries, not_counted) = match canaries {
+            Ok(canaries) => (Some(by_phase(&canaries)), None),
+            Err(why) => (None, Some(why)),
+        };
         ClusterRow {
             reachable: true,
             reason,
-            led_by: led_by.ok().flatten(),
+            led_by,
             version: Some(version),
             installed: installed.ok().map(|installed| named(&installed)),
             prometheus: Some(match prometheus {
@@ -181,24 +206,17 @@ impl Found {
     }
 }
 
-/// What keeps a cluster that answers read-only, if anything does.
-fn read_only(
-    name: &str,
-    led_by: &Result<Option<String>, String>,
-    definition: Definition,
-) -> Option<String> {
-    match (definition, led_by) {
+/// What keeps a cluster that answers read-only, if anything does; `nobody` says that nobody is seen to lead it.
+fn read_only(definition: Definition, nobody: Option<String>) -> Option<String> {
+    match (definition, nobody) {
         (Definition::Prunes, _) => Some(format!("read-only: {}", lead::PRUNES)),
         (Definition::Missing, _) => {
             Some("no Canary CRD; run: canary-mcp crds | kubectl apply -f -".to_owned())
         }
         // Whoever leads has looked at the definition, and may have rights that we have not.
-        (Definition::Keeps | Definition::Unknown(_), Ok(Some(_))) => None,
-        (Definition::Unknown(why), _) => Some(why),
-        (Definition::Keeps, Ok(None)) => Some(format!(
-            "nobody leads; start `canary-mcp serve` with --lead {name}"
-        )),
-        (Definition::Keeps, Err(why)) => Some(format!("who leads is not known: {why}")),
+        (Definition::Keeps | Definition::Unknown(_), None) => None,
+        (Definition::Unknown(why), Some(_)) => Some(why),
+        (Definition::Keeps, nobody) => nobody,
     }
 }
 
@@ -210,24 +228,29 @@ async fn online(inner: &Inner, cluster: &Cluster, limit: Limit) -> Result<(), St
     limit.ask(asked).await.flatten()
 }
 
-/// The Canaries that are led and shown; none where the kind is not installed.
-async fn count(inner: &Inner, cluster: &Cluster) -> Result<Counted, Error> {
+/// The Canaries; none where the kind is not installed.
+async fn canaries(inner: &Inner, cluster: &Cluster) -> Result<Vec<Object>, Error> {
     let settings = inner.settings.on(cluster);
-    let canaries = match objects::canaries(cluster, &settings, None).await {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Counted::default()),
-        listed => listed?,
-    };
-    let missing = canaries
-        .iter()
-        .find_map(|c| status::missing_rights(c))
-        .map(str::to_owned);
+    match objects::canaries(cluster, &settings, None).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed,
+    }
+}
+
+fn by_phase(canaries: &[Object]) -> BTreeMap<String, i64> {
     let mut phases = BTreeMap::new();
     for canary in canaries {
         let phase = canary.str_at("/status/phase");
         let phase = phase.unwrap_or(Phase::Initializing.name()).to_owned();
         *phases.entry(phase).or_default() += 1;
     }
-    Ok(Counted { phases, missing })
+    phases
+}
+
+/// Whoever leads has found rights missing and said so; nobody else knows that engine's rights.
+fn no_rights(canaries: &[Object]) -> Option<String> {
+    let missing = canaries.iter().find_map(|c| status::missing_rights(c));
+    missing.map(|missing| format!("no run begins, {missing}"))
 }
 
 /// `v1.22.3` -> `v1.22.3 (too old for canary-mcp: 1.23 or newer is supported)`.

@@ -73,7 +73,7 @@ impl Rollout {
             .cluster()
             .put_status(&canary, self.ctx.held())
             .await?;
-        self.ctx.take(written);
+        self.ctx.take(&written);
         Ok(())
     }
 

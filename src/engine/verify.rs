@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     control::{Acted, Control, ControlError, Key, LEASE, Outcome, scope, unreachable},
-    lead,
+    lead, leading,
 };
 use crate::{
     api::objects::{CANARY, Object},
@@ -78,7 +78,7 @@ impl Control {
         let start = match cluster.get(&lead::definition()).await {
             // To start one would not help.
             Ok(Some(crd)) if !lead::keeps_our_fields(&crd) => lead::PRUNES.to_owned(),
-            _ => format!("start `canary-mcp serve` with --lead {}", cluster.name()),
+            _ => leading::help(&self.shared, cluster, lease.as_ref()).await,
         };
         Ok(match lease {
             Some(lease) => {

@@ -30,6 +30,15 @@ pub(super) struct Call {
     pub(super) cancels: Option<Value>,
     /// The session of a legacy client.
     pub(super) session: Option<String>,
+    /// The tool that is called.
+    pub(super) tool: Option<Tool>,
+}
+
+/// A tool that is called, and with what.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Tool {
+    pub(super) name: String,
+    pub(super) arguments: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -40,10 +49,12 @@ struct Peek {
     params: Option<Params>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 struct Params {
     #[serde(rename = "requestId")]
     request_id: Option<Value>,
+    name: Option<Value>,
+    arguments: Option<Value>,
 }
 
 /// The layer: reads the body of a POST, notes what it is, and passes both on. What cannot be read goes on too, for rmcp to refuse it by Host,
@@ -91,10 +102,21 @@ fn recognise(body: &[u8], headers: &HeaderMap) -> Option<Call> {
     let Peek { method, id, params } = serde_json::from_slice(body).ok()?;
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let modern = text(VERSION).is_some_and(|version| version >= MODERN);
+    let Params {
+        request_id: cancels,
+        name,
+        arguments,
+    } = params.unwrap_or_default();
+    let tool = name.as_ref().and_then(Value::as_str);
+    let tool = tool.filter(|_| method == "tools/call").map(|name| Tool {
+        name: name.to_owned(),
+        arguments,
+    });
     Some(Call {
         method,
         id,
-        cancels: params.and_then(|params| params.request_id),
+        cancels,
+        tool,
         // A modern request has no session, whatever its headers say.
         session: text(SESSION)
             .filter(|session| !modern && session.len() <= 64)
@@ -125,6 +147,7 @@ mod tests {
             id: Some(json!(7)),
             cancels: None,
             session: Some("s".to_owned()),
+            tool: None,
         };
         assert_eq!(call(&body, &[("mcp-session-id", "s")]), Some(known.clone()));
         assert_eq!(
@@ -162,6 +185,7 @@ mod tests {
                 id: None,
                 cancels: Some(json!("a")),
                 session: None,
+                tool: None,
             })
         );
         assert_eq!(call(&json!([1, 2]), &[]), None);

@@ -3,6 +3,7 @@
 //! The stack is the same for every MCP handler, so that the tests drive handlers that panic or never answer through the very layers that
 //! serve the product.
 
+pub mod auth;
 mod call;
 mod cancel;
 mod early;
@@ -12,9 +13,9 @@ use std::{future::Future, io, sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::{Request, State},
+    extract::State,
     http::{StatusCode, header},
-    middleware::{Next, from_fn, from_fn_with_state},
+    middleware::{from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
     routing::get,
     serve::{Listener, ListenerExt},
@@ -44,6 +45,8 @@ pub type Ready = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 pub struct Options {
     /// Host headers to accept at `/mcp` beside the loopback names, with or without a port.
     pub allowed_hosts: Vec<String>,
+    /// Who may call `/mcp`; `None`: whoever reaches it.
+    pub tokens: Option<auth::StaticTokens>,
     /// Answers `/readyz`.
     pub ready: Ready,
     /// Answers `/healthz`: what only a new process can mend.
@@ -64,6 +67,7 @@ impl Options {
     pub fn new(allowed_hosts: Vec<String>, ready: Ready, metrics: Metrics) -> Self {
         Self {
             allowed_hosts,
+            tokens: None,
             ready,
             healthy: Arc::new(|| Ok(())),
             metrics,
@@ -81,6 +85,7 @@ where
 {
     let Options {
         allowed_hosts,
+        tokens,
         ready,
         healthy,
         metrics,
@@ -106,15 +111,16 @@ where
         config,
     );
     let early = early::Early { grace, keep_alive };
-    // The last layer is the outermost: a request loses its credentials, is told why it is refused, is read, may be cancelled, and gets its head
-    // in time.
+    // The last layer is the outermost: a request proves who it is from and loses its credentials, is told why it is refused, is read, may be
+    // one that its caller may not make, may be cancelled, and gets its head in time.
     let mcp = Router::new()
         .route_service("/mcp", service)
         .layer(from_fn_with_state(early, early::answer))
         .layer(from_fn_with_state(cancel::Calls::default(), cancel::listen))
+        .layer(from_fn(auth::authorise))
         .layer(from_fn(call::read))
         .layer(from_fn(refusal::explain))
-        .layer(from_fn(strip_credentials));
+        .layer(from_fn_with_state(tokens, auth::authenticate));
     probes(healthy, ready, metrics)
         .merge(mcp)
         .layer(CatchPanicLayer::new())
@@ -144,18 +150,6 @@ async fn exposition(State(metrics): State<Metrics>) -> Response {
         )
             .into_response(),
     }
-}
-
-/// A tool can see the request's headers. It must not see, log or forward what the caller proves itself with.
-async fn strip_credentials(mut request: Request, next: Next) -> Response {
-    for name in [
-        header::AUTHORIZATION,
-        header::PROXY_AUTHORIZATION,
-        header::COOKIE,
-    ] {
-        request.headers_mut().remove(name);
-    }
-    next.run(request).await
 }
 
 /// Connections of `listener` without Nagle's delay, which holds each event of a stream back for 40 ms. A connection that cannot be

@@ -3,6 +3,7 @@
 //! A tool validates, asks the control, follows what it answers and shapes the result. It holds no state: any replica answers any call.
 
 pub mod clients;
+pub mod principal;
 pub mod schemas;
 
 mod arguments;

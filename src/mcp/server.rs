@@ -20,7 +20,9 @@ use rmcp::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{arguments, error::failure, guard::guarded, progress::LONGEST_WAIT, schemas};
+use super::{
+    arguments, error::failure, guard::guarded, principal, progress::LONGEST_WAIT, schemas,
+};
 use crate::{engine::control::Control, telemetry::Metrics};
 
 /// Some clients show a model the tools' names and this text, and nothing else, until it picks one.
@@ -141,10 +143,17 @@ impl ServerHandler for McpServer {
                 None,
             ));
         };
+        let lacks = principal::of(&context).and_then(|caller| {
+            let arguments = request.arguments.clone().map(serde_json::Value::Object);
+            let required = principal::required(tool, arguments.as_ref());
+            (caller.scope < required).then(|| caller.lacks(required))
+        });
         let modern = modern(&context);
         let began = Instant::now();
         let schema = self.router.get(tool).map(|t| t.input_schema.clone());
         let wrong = schema.and_then(|s| arguments::mistakes(&s, request.arguments.as_ref()));
+        // The listener has refused it already, where it could read the call.
+        let wrong = lacks.or(wrong);
         let answer = if let Some(wrong) = wrong {
             Ok(failure(wrong).into())
         } else {

@@ -42,6 +42,12 @@ fn the_exposition_has_flaggers_names_and_labels() {
         },
     );
     metrics.run_age(&target(), Some(61));
+    metrics.members(3);
+    metrics.leading("prod-kr", Some(true));
+    metrics.leading("prod-jp", Some(false));
+    metrics.leading("staging", Some(true));
+    metrics.leading("staging", None);
+    metrics.handover("prod-kr", "asked");
     metrics.progress(&target(), Phase::WaitingPromotion, 0);
     metrics.progress(&target(), Phase::Progressing, 2);
     metrics.observed(&target(), Some(14.5), 0);
@@ -55,6 +61,9 @@ fn the_exposition_has_flaggers_names_and_labels() {
         comments,
         [
             "# TYPE flagger_info gauge",
+            "# TYPE canary_mcp_leading gauge",
+            "# TYPE canary_mcp_members gauge",
+            "# TYPE canary_mcp_handovers counter",
             "# TYPE flagger_canary_total gauge",
             "# TYPE flagger_canary_status gauge",
             "# TYPE flagger_canary_weight gauge",
@@ -73,6 +82,10 @@ fn the_exposition_has_flaggers_names_and_labels() {
         samples,
         [
             r#"canary_mcp_failed_checks{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 2"#,
+            r#"canary_mcp_handovers_total{cluster="prod-kr",lease="asked"} 1"#,
+            r#"canary_mcp_leading{cluster="prod-jp"} 0"#,
+            r#"canary_mcp_leading{cluster="prod-kr"} 1"#,
+            "canary_mcp_members 3",
             r#"canary_mcp_observed_weight{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 14.5"#,
             r#"canary_mcp_phase{name="mcp-server",namespace="ai-platform",cluster="prod-kr",phase="Progressing"} 1"#,
             r#"canary_mcp_run_age_seconds{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 61"#,

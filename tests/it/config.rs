@@ -6,7 +6,7 @@ use canary_mcp::{
         Overrides,
         sources::{ArgoCd, given::Rule},
     },
-    config::{Alone, Config, Driving, Fleet, Serve, Sources},
+    config::{Alone, Auth, Config, Driving, Fleet, Serve, Sources},
 };
 use clap::Parser as _;
 
@@ -61,6 +61,7 @@ fn the_defaults_are_those_of_the_manual() {
             embedded: Some(20),
             sources: no_sources(),
             engine: true,
+            auth: Auth::None,
             allowed_host: Vec::new(),
             driving: defaults(),
         }))
@@ -96,7 +97,7 @@ fn the_defaults_are_those_of_the_manual() {
 fn every_flag_arrives() {
     let line = "canary-mcp serve --listen 0.0.0.0:0 --embedded --embedded-speed 600 --kubeconfig Cargo.toml:README.md --lead prod-* \
                 --lead staging --engine off --mesh-provider istio --metrics-server https://prometheus.example/p/ \
-                --allowed-host mcp.example.com --allow-hosts *.datadoghq.com --insecure --lease-namespace leases \
+                --allowed-host mcp.example.com --allow-hosts *.datadoghq.com --auth static-tokens --auth-file tokens --lease-namespace leases \
                 --home staging --lead-at-most 3 --context prod-* --argocd-namespace argocd --argocd-context staging \
                 --cluster-labels prod-kr=env=production,region=kr --clusters-file LICENSE --selector-labels app,k8s-app \
                 --include-label-prefix team.example.com/ --namespace ai-platform --namespace payments";
@@ -124,6 +125,7 @@ fn every_flag_arrives() {
                 clusters_file: Some("LICENSE".into()),
             },
             engine: false,
+            auth: Auth::StaticTokens("tokens".into()),
             allowed_host: vec!["mcp.example.com".to_owned()],
             driving: Driving {
                 mesh_provider: "istio".to_owned(),
@@ -149,7 +151,7 @@ fn every_mistake_is_told_at_once() {
                 --include-label-prefix= --namespace Prod";
     assert_eq!(
         parse(line).unwrap_err(),
-        r#"--listen: 0.0.0.0:8080 is not loopback, and there is no authentication: listen on 127.0.0.1, or add --insecure where only trusted clients can reach it
+        r#"--listen: 0.0.0.0:8080 is not loopback, and there is no authentication: listen on 127.0.0.1, or add --auth static-tokens (or --insecure where only trusted clients can reach it)
 --embedded: "perhaps" is neither true nor false
 --embedded-speed: "0" is not a whole number from 1 to 600
 --kubeconfig: "/nowhere/config" cannot be read (No such file or directory (os error 2)); give the path of a kubeconfig
@@ -243,6 +245,36 @@ fn a_pod_has_a_cluster_around_it() {
     };
     assert_eq!(serve.sources.in_cluster.as_deref(), Some("in-cluster"));
     assert_eq!(serve.embedded, None);
+}
+
+#[test]
+fn who_proves_who_they_are_may_come_from_anywhere() {
+    let table = [
+        (
+            "--auth static-tokens --auth-file f --listen 0.0.0.0:0",
+            "fine",
+        ),
+        (
+            "--auth static-tokens",
+            "--auth: static-tokens needs --auth-file PATH, a file of lines that canary-mcp token prints",
+        ),
+        (
+            "--auth-file f",
+            "--auth-file: nothing reads it without --auth static-tokens; add that",
+        ),
+        (
+            "--auth oidc",
+            "--auth: \"oidc\" is neither none nor static-tokens",
+        ),
+    ];
+    for (flags, expected) in table {
+        let parsed = parse(&format!("canary-mcp serve --embedded {flags}"));
+        assert_eq!(
+            parsed.err().as_deref().unwrap_or("fine"),
+            expected,
+            "{flags}"
+        );
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 # The custom resource definitions that charts and GitOps objects of ours are judged by, out of the published Go modules: FOLDER/*.yaml.
-# argo-cd/ keda/ prometheus-operator/ flux/
+# argo-cd/ flagger/ flux/ keda/ prometheus-operator/
 export GOFLAGS=-mod=mod
 go() { "$SOURCE/go" "$TOOL" "$@"; }
 
@@ -17,9 +17,10 @@ take() {
 }
 
 take argo-cd github.com/argoproj/argo-cd/v3@v3.5.7 manifests/crds/{application,applicationset,appproject}-crd.yaml
+take flagger github.com/fluxcd/flagger@v1.44.0 artifacts/flagger/crd.yaml
 take keda github.com/kedacore/keda/v2@v2.21.0 config/crd/bases/keda.sh_scaledobjects.yaml
 take prometheus-operator github.com/prometheus-operator/prometheus-operator@v0.85.0 \
-  example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,prometheusrules}.yaml
+  example/prometheus-operator-crd/monitoring.coreos.com_{servicemonitors,podmonitors,prometheusrules}.yaml
 take flux github.com/fluxcd/source-controller@v1.9.6 \
   config/crd/bases/source.toolkit.fluxcd.io_{gitrepositories,helmrepositories,ocirepositories}.yaml
 # helm-controller itself is published as its Go types alone; its definition is what their own generator makes of them.

@@ -6,6 +6,7 @@ use rmcp::{RoleServer, service::RequestContext};
 
 use crate::{
     engine::control::Key,
+    mcp::principal,
     mcp::{error::ToolError, progress::LONGEST_WAIT},
 };
 
@@ -143,9 +144,12 @@ pub(super) fn reason(reason: Option<String>) -> Result<Option<String>, ToolError
     }
 }
 
-/// Who asks, as far as the request says: self-reported, so it is told and never relied on. Reduced to what cannot disturb an annotation,
-/// an event or a log line.
+/// Who asks: the caller that has proved its name, or what the client says of itself, which is told and never relied on. Reduced to what
+/// cannot disturb an annotation, an event or a log line.
 pub(super) fn by(context: &RequestContext<RoleServer>) -> Option<String> {
+    if let Some(caller) = principal::of(context) {
+        return Some(caller.name.clone());
+    }
     let info = context.meta.client_info()?;
     sanitised(&format!("{}/{}", info.name, info.version))
 }

@@ -15,15 +15,15 @@ use crate::{
 
 /// A list of more rows is told in short: what each cluster has installed would be too much for a conversation.
 const LONG: usize = 25;
-/// More rows than this are counted only. In short these are some 45,000 characters, which assistants still take in whole.
-const MOST: usize = 200;
+/// Characters of all rows together; what does not fit is counted only. Assistants put an answer of more than 50,000 aside.
+const ROOM: usize = 47_000;
 /// Clusters that the summary names one by one.
 const NAMED: usize = 30;
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::mcp) struct ListClustersArgs {
-    /// Kubernetes label selector, as in env=production,region in (kr, jp). More than 25 clusters are listed in short, of more than 200 the first
+    /// Kubernetes label selector, as in env=production,region in (kr, jp). More than 25 clusters are listed in short, of more than some 200 not all
     selector: Option<String>,
 }
 
@@ -86,11 +86,12 @@ fn listed(mut clusters: Vec<ClusterRow>, selected: bool) -> ClusterList {
         clusters.iter_mut().for_each(shorten);
         parts.push("the rows are short, select fewer to see more of each".to_owned());
     }
-    if count > MOST {
+    if fitting(&clusters) < count {
         // What does not answer must not be what is left out.
         clusters.sort_by_key(|cluster| cluster.reachable);
-        clusters.truncate(MOST);
-        parts.push(format!("{MOST} are shown, first those that do not answer"));
+        let fit = fitting(&clusters);
+        clusters.truncate(fit);
+        parts.push(format!("{fit} are shown, first those that do not answer"));
     }
     let summary = sentence(&parts.join("; "));
     let next = if count > LONG {
@@ -119,8 +120,23 @@ fn enumerated(names: &[String]) -> String {
     }
 }
 
-/// Leaves out what is the same for most clusters.
+/// How many of the rows there is room for.
+fn fitting(clusters: &[ClusterRow]) -> usize {
+    let sizes = clusters
+        .iter()
+        .map(|row| serde_json::to_string(row).map_or(0, |text| text.len() + 1));
+    let ends = sizes.scan(0, |end, size| {
+        *end += size;
+        Some(*end)
+    });
+    ends.take_while(|end| *end <= ROOM).count()
+}
+
+/// Leaves out what is the same for most clusters, and of the leader's name what only tells one process of a pod from the next.
 fn shorten(cluster: &mut ClusterRow) {
+    if let Some((host, _)) = cluster.led_by.as_deref().and_then(|l| l.rsplit_once('_')) {
+        cluster.led_by = Some(host.to_owned());
+    }
     cluster.version = None;
     cluster.installed = None;
     if cluster.prometheus.as_deref() == Some(ANSWERS) {
@@ -174,7 +190,7 @@ mod tests {
 
     /// As real as a row can be.
     fn real(n: usize) -> ClusterRow {
-        let lost = n % 10 == 0;
+        let down = n.is_multiple_of(10);
         let labels = [
             ("env", "production"),
             ("region", "ap-northeast-2"),
@@ -183,9 +199,9 @@ mod tests {
         let labels = labels.map(|(key, value)| (key.to_owned(), value.to_owned()));
         let known = ClusterRow {
             labels: BTreeMap::from(labels),
-            ..cluster(&format!("production-{n:03}"), !lost, None)
+            ..cluster(&format!("production-{n:03}"), !down, None)
         };
-        if lost {
+        if down {
             return ClusterRow {
                 reason: Some(
                     "cannot get its version in cluster production-010: the API server does not answer: the call failed: client error (Connect): deadline has elapsed"
@@ -223,7 +239,7 @@ mod tests {
                 "name": "production-001",
                 "labels": {"env": "production", "region": "ap-northeast-2", "team": "platform"},
                 "reachable": true,
-                "led_by": "canary-mcp-engine-5d4f8b7c9-x2lkq_6f1d2a34-5b6c-4d7e-8f90-a1b2c3d4e5f6",
+                "led_by": "canary-mcp-engine-5d4f8b7c9-x2lkq",
                 "canaries": {"Initialized": 2, "Succeeded": 3},
             })
         );
@@ -242,13 +258,13 @@ mod tests {
     #[test]
     fn of_more_the_ones_that_do_not_answer_are_shown_first() {
         let list = listed((1..=500).map(real).collect(), false);
-        assert_eq!(list.clusters.len(), 200);
-        let lost = list
+        assert_eq!(list.clusters.len(), 212);
+        let down = list
             .clusters
             .iter()
             .take_while(|row| !row.reachable)
             .count();
-        assert_eq!(lost, 50);
+        assert_eq!(down, 50);
         assert!(
             list.summary
                 .starts_with("500 clusters; 50 unreachable: production-010, "),
@@ -256,7 +272,7 @@ mod tests {
             list.summary
         );
         assert!(
-            list.summary.ends_with("and 20 more; the rows are short, select fewer to see more of each; 200 are shown, first those that do not answer."),
+            list.summary.ends_with("and 20 more; the rows are short, select fewer to see more of each; 212 are shown, first those that do not answer."),
             "{}",
             list.summary
         );

@@ -4,6 +4,7 @@ mod fence;
 mod lease;
 mod reads;
 mod services;
+mod sharing;
 mod support;
 mod watches;
 mod writes;

@@ -93,7 +93,7 @@ fn the_image_is_one_static_binary_and_small() {
     assert_eq!(interpreter(&binary), None);
 }
 
-/// The program that an ELF file asks for to be started by, which a static one does not (PT_INTERP of its program headers).
+/// The program that an ELF file asks for to be started by, which a static one does not (`PT_INTERP` of its program headers).
 fn interpreter(program: &Path) -> Option<String> {
     const PT_INTERP: u64 = 3;
     let bytes = fs::read(program).unwrap();

@@ -4,7 +4,7 @@ use std::{io::Write as _, process::Stdio, sync::Arc, time::Duration};
 
 use k8s_openapi::api::core::v1::{Event, Namespace, Pod};
 use kube::{
-    Api, ResourceExt as _,
+    Api,
     api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde_json::{Value, json};
@@ -87,7 +87,7 @@ async fn pods(control_plane: &Arc<ControlPlane>, namespace: &str, wanted: usize)
     let mut there = Vec::new();
     for _ in 0..600 {
         let listed = pods.list(&ListParams::default()).await.unwrap().items;
-        there = listed.iter().map(|pod| pod.name_any()).collect();
+        there = listed.iter().map(kube::ResourceExt::name_any).collect();
         if there.len() >= wanted {
             break;
         }

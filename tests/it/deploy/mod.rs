@@ -3,6 +3,7 @@
 
 mod chart;
 mod generated;
+mod gitops;
 mod image;
 mod install;
 mod mcp_server_chart;

@@ -338,6 +338,10 @@ impl World for Real {
 }
 
 impl Real {
+    pub(crate) fn control_plane(&self) -> &Arc<ControlPlane> {
+        &self.control_plane
+    }
+
     /// Reads, changes and PUTs; anew when somebody else was faster, as a person with an editor does.
     async fn put(
         &self,

@@ -145,6 +145,11 @@ impl Process {
         }
     }
 
+    /// All that it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
     /// Ends it at once, as SIGKILL does.
     pub(crate) fn kill(&mut self) {
         // An error says that it has ended by itself, which its test sees by what is missing.
@@ -194,7 +199,10 @@ impl Serve {
     pub(crate) async fn start(args: &[&str]) -> Self {
         let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
         all.extend(args);
-        let mut process = Process::start(&all);
+        Self::serving(Process::start(&all)).await
+    }
+
+    async fn serving(mut process: Process) -> Self {
         let url = process.said("serves MCP at ").await;
         let origin = url.strip_suffix("/mcp").unwrap().to_owned();
         let mcp = Server {
@@ -206,6 +214,16 @@ impl Serve {
             mcp,
             kubeconfig: None,
         }
+    }
+
+    /// One that logs all that it can.
+    pub(crate) async fn talkative(args: &[&str]) -> Self {
+        let mut all = vec!["serve", "--listen", "127.0.0.1:0"];
+        all.extend(args);
+        let dir = Dir::new();
+        let mut command = command(&all, &dir);
+        command.env("RUST_LOG", "trace");
+        Self::serving(Process::of(command, dir)).await
     }
 
     /// On the clusters of a kubeconfig.

@@ -29,7 +29,7 @@ fn said(args: &[&str]) -> (Option<i32>, String, String) {
 fn wrong_values_are_told_at_once_and_exit_with_2() {
     let args = "serve --listen 0.0.0.0:0 --embedded --embedded-speed 601 --engine maybe --metrics-server prometheus:9090";
     let args: Vec<&str> = args.split(' ').collect();
-    let told = r#"--listen: 0.0.0.0:0 is not loopback, and there is no authentication: listen on 127.0.0.1, or add --insecure where only trusted clients can reach it
+    let told = r#"--listen: 0.0.0.0:0 is not loopback, and there is no authentication: listen on 127.0.0.1, or add --auth static-tokens (or --insecure where only trusted clients can reach it)
 --embedded-speed: "601" is not a whole number from 1 to 600
 --engine: "maybe" is neither on nor off
 --metrics-server: "prometheus:9090" is not an http or https URL, as in http://prometheus.istio-system:9090

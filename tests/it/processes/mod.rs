@@ -11,5 +11,6 @@ mod read_only;
 mod rollout;
 mod sdk_clients;
 mod stopping;
+mod tokens;
 mod tour;
 mod transcripts;

@@ -1,6 +1,7 @@
 //! What a rollout costs an API server: nothing at rest, little at work, and nothing at all where nobody leads.
 
 mod requests;
+mod watches;
 
 use std::collections::BTreeMap;
 

@@ -15,13 +15,14 @@ use canary_mcp::{
 
 use crate::support::{Rig, spec};
 
-/// What an engine has sent, each request with its moment, as `verb resource` or `verb resource/subresource`.
+/// What an engine has sent, each request with its moment.
 type Log = Arc<Mutex<Vec<(Moment, String)>>>;
+type Request = http::Request<kube::client::Body>;
 
-fn listened_to(member: &Member, log: &Log) -> Cluster {
+fn listened_to(member: &Member, log: &Log, named: fn(&Request) -> String) -> Cluster {
     let (client, clock, log) = (member.server.client(), member.clock.clone(), log.clone());
-    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
-        let sent = (clock.now(), named(request.method(), request.uri()));
+    let service = tower::service_fn(move |request: Request| {
+        let sent = (clock.now(), named(&request));
         log.lock().unwrap().push(sent);
         let client = client.clone();
         async move {
@@ -38,7 +39,9 @@ fn listened_to(member: &Member, log: &Log) -> Cluster {
     })
 }
 
-fn named(method: &http::Method, uri: &http::Uri) -> String {
+/// A request as `verb resource` or `verb resource/subresource`.
+fn named(request: &Request) -> String {
+    let (method, uri) = (request.method(), request.uri());
     let mut words = uri.path().split('/').skip(1).peekable();
     // /api/v1 or /apis/GROUP/VERSION
     let skipped = if words.next() == Some("apis") { 2 } else { 1 };
@@ -64,32 +67,49 @@ fn named(method: &http::Method, uri: &http::Uri) -> String {
     }
 }
 
-/// An engine that leads an initialized cluster, listened to.
-struct Listened {
-    rig: Rig,
+/// An engine that is listened to.
+pub(super) struct Listened {
+    pub(super) rig: Rig,
     log: Log,
     _engine: Engine,
 }
 
 impl Listened {
+    /// One that leads an initialized cluster.
     async fn start() -> Self {
-        let rig = Rig::without_engine(true);
+        let listened = Self::on(Rig::without_engine(true), named);
+        listened.rig.until_phase(Phase::Initialized).await;
+        listened.rig.pass(120).await;
+        listened
+    }
+
+    /// One that begins to lead.
+    pub(super) fn on(rig: Rig, named: fn(&Request) -> String) -> Self {
         let log = Log::default();
         let settings = Settings {
             identity: "listened-to".to_owned(),
             ..Settings::default()
         };
         let direct = Transport::Direct(outbound::client(false).unwrap());
-        let cluster = listened_to(rig.member(), &log);
+        let cluster = listened_to(rig.member(), &log, named);
         let registry = Registry::of(vec![Entry::known(cluster)]);
         let engine = Engine::start(&registry, settings, rig.metrics.clone(), direct);
-        rig.until_phase(Phase::Initialized).await;
-        rig.pass(120).await;
         Self {
             rig,
             log,
             _engine: engine,
         }
+    }
+
+    /// What is sent while this many seconds pass, each with how often.
+    pub(super) async fn sent_in(&self, seconds: u64) -> Counts {
+        self.log.lock().unwrap().clear();
+        self.rig.pass(seconds).await;
+        let mut counts = Counts::new();
+        for (_, request) in self.log.lock().unwrap().iter() {
+            *counts.entry(request.clone()).or_default() += 1;
+        }
+        counts
     }
 
     /// Requests from a new image to one minute after the end of its run.
@@ -118,10 +138,12 @@ impl Listened {
     }
 }
 
-/// What an engine watches in a cluster that it leads, at rest too. Such a watch is asked for anew after 290 seconds.
-const STANDING: [&str; 8] = [
+/// What an engine watches in a cluster that it leads, at rest too: the Canaries and their definition, and of what a Canary names the
+/// metadata. Such a watch is asked for anew after 290 seconds.
+const STANDING: [&str; 9] = [
     "canaries",
     "controllerrevisions",
+    "customresourcedefinitions",
     "deployments",
     "destinationrules",
     "metrictemplates",
@@ -130,7 +152,7 @@ const STANDING: [&str; 8] = [
     "virtualservices",
 ];
 
-type Counts = BTreeMap<String, u64>;
+pub(super) type Counts = BTreeMap<String, u64>;
 
 #[derive(Default)]
 struct Requests {
@@ -162,7 +184,9 @@ impl Requests {
     }
 }
 
-/// The new image is seen and pinned, and KEDA is let scale it up; the pods of a run are watched while it runs.
+/// The mark of the target has changed, and everything that the Canary names is read: both Deployments, both autoscalers, three Services, the
+/// route with its two rules, the metric template, and the pin of what is promoted. It is pinned, and KEDA is let scale it up, which the
+/// versions of the Deployment and its autoscaler show. The pods of a run are watched while it runs.
 const BEGIN: (i64, &[&str]) = (
     0,
     &[
@@ -170,6 +194,13 @@ const BEGIN: (i64, &[&str]) = (
         "create events",
         // In the namespaces of the Canary, of its MetricTemplate and of Prometheus.
         "create selfsubjectrulesreviews x3",
+        "get controllerrevisions",
+        "get deployments x3",
+        "get destinationrules x2",
+        "get metrictemplates",
+        "get scaledobjects x3",
+        "get services x3",
+        "get virtualservices",
         "list pods",
         "list replicasets",
         "patch scaledobjects",
@@ -178,15 +209,18 @@ const BEGIN: (i64, &[&str]) = (
         "watch replicasets",
     ],
 );
-/// It is ready and gets its first 5 %.
+/// Its status says that it is ready, and it gets its first 5 %.
 const FIRST: (i64, &[&str]) = (
     5,
     &[
         "create events x2",
+        "get deployments",
         "patch virtualservices",
         "update canaries/status",
     ],
 );
+/// KEDA has written to the status of the target's autoscaler: only its version tells, so it is read.
+const TOUCHED: &[&str] = &["get scaledobjects"];
 /// Both checks and the canary's share; more of the traffic.
 const STEP: &[&str] = &[
     "create events",
@@ -203,28 +237,35 @@ async fn the_requests_of_a_good_rollout() {
         &[
             BEGIN,
             FIRST,
+            (30, TOUCHED),
             (65, STEP),
             (125, STEP),
             (185, STEP),
+            (195, TOUCHED),
             (245, STEP),
             // After 290 seconds a watch is asked for anew.
             (290, &["watch pods", "watch replicasets"]),
             (305, STEP),
+            (330, TOUCHED),
             // The last analysis; the primary gets the template.
             (
                 365,
                 &[
                     "create events",
+                    "get deployments",
                     "get services/proxy x3",
                     "patch deployments",
                     "update canaries/status",
                 ],
             ),
+            // Its new pods come up.
+            (370, &["get deployments"]),
             // The primary is ready: the traffic goes back, and when that is seen is written down.
             (
                 375,
                 &[
                     "create events",
+                    "get deployments",
                     "patch virtualservices",
                     "update canaries/status x2",
                 ],
@@ -234,6 +275,8 @@ async fn the_requests_of_a_good_rollout() {
                 385,
                 &[
                     "create events",
+                    "get deployments",
+                    "get scaledobjects",
                     "patch scaledobjects",
                     "update canaries/status",
                 ],
@@ -258,6 +301,7 @@ async fn the_requests_of_a_bad_rollout() {
         &[
             BEGIN,
             FIRST,
+            (30, TOUCHED),
             (65, failed),
             (125, failed),
             // The third: the traffic goes back, and when that is seen is written down.
@@ -276,6 +320,8 @@ async fn the_requests_of_a_bad_rollout() {
                 195,
                 &[
                     "create events",
+                    "get deployments",
+                    "get scaledobjects x2",
                     "patch scaledobjects",
                     "update canaries/status",
                 ],
