@@ -99,6 +99,8 @@ async fn the_tool_refuses_by_what_the_engine_has_found() {
     // A new term asks at once, before anybody wants a run.
     rig.start_engine("second");
     rig.until(|c| reason(c) == "MissingRights").await;
+    // The event follows the condition.
+    rig.pass(1).await;
     let writes = rig.writes();
     let refused = rig.start("1.1.0").await;
     assert_eq!(
