@@ -10,6 +10,7 @@ use std::{
 
 use axum::{Json, Router, extract::State, http::HeaderMap, routing::get};
 use canary_mcp::{
+    api::crd,
     cluster::{
         Cluster, Registry,
         embedded::fleet::{Fleet, FleetOptions},
@@ -210,7 +211,7 @@ async fn a_cluster_secret_takes_effect_within_a_second_and_a_cluster_that_is_gon
 
 #[tokio::test(start_paused = true)]
 async fn only_the_namespaces_of_the_settings_are_listed_and_shown() {
-    let fleet = Fleet::start(FleetOptions::new(EPOCH, 1.0, Vec::new())).unwrap();
+    let fleet = Fleet::start(FleetOptions::new(EPOCH, 1.0, crd::crds())).unwrap();
     let shown = async |given: &str| {
         let folder = Folder::new(&format!("namespaces-{}", given.len()));
         let registry = begin(Sources {
