@@ -1,4 +1,4 @@
-//! Engines and a front end as processes of their own: the engines share the work and hand it over, the front end serves every tool.
+//! Engines and a front end as processes of their own: the engines share the work and hand it over, the front end starts a rollout.
 
 use canary_mcp::api::objects::{LEASE, ObjectExt};
 use serde_json::{Value, json};
@@ -149,64 +149,4 @@ async fn a_rollout_goes_on_when_its_engine_ends_and_when_another_is_killed() {
     assert_eq!(seen, PROMOTED);
     assert_idle(&kubectl, "1.1.0").await;
     assert_nobody_noticed(&kubectl).await;
-}
-
-#[tokio::test]
-async fn a_front_end_without_an_engine_serves_every_tool() {
-    let clusters = Clusters::start("30").await;
-    let dir = Dir::new();
-    let kubeconfig = only(&clusters, "prod-kr", dir.path("kubeconfig"));
-    let path = kubeconfig.to_str().unwrap();
-    let kubectl = Kubectl::new(&kubeconfig, "prod-kr").await;
-    let front = Serve::start(&["--kubeconfig", path, "--engine", "off"]).await;
-    let mcp = &front.mcp;
-    let refused = call(mcp, "start_canary", json!({"image": image("1.1.0")})).await;
-    assert_eq!(refused["outcome"], "refused", "{refused}");
-
-    let engine = Alone::start(path).await;
-    let mut canary = kubectl.watch_canary().await;
-    canary.until_phase("Initialized").await;
-    let led = holder(&kubectl).await;
-    // On a machine that is busy a row may be without what could not be read in its time.
-    until("the row must be whole", async || {
-        let listed = answer(mcp, json!({"name": "list_clusters", "arguments": {}})).await;
-        let row = &listed["clusters"][0];
-        row["led_by"] == led && row["canaries"] == json!({"Initialized": 1})
-    })
-    .await;
-
-    // Followed to its end, with progress on the way.
-    let started = call(mcp, "start_canary", json!({"image": image("1.1.0")})).await;
-    assert_eq!(started["outcome"], "applied", "{started}");
-    let arguments =
-        json!({"cluster": "prod-kr", "namespace": NAMESPACE, "name": NAME, "wait_seconds": 600});
-    let params =
-        json!({"name": "get_status", "arguments": arguments, "_meta": {"progressToken": 1}});
-    let request = mcp.post(Era::Modern, "tools/call", params);
-    let followed = request.timeout(PATIENCE).send().await.unwrap();
-    let followed = messages(&followed.text().await.unwrap());
-    let progress = followed
-        .iter()
-        .filter(|m| m["method"] == "notifications/progress");
-    assert!(progress.count() >= 1, "{followed:?}");
-
-    // Promoted without waiting for the rest of the analysis.
-    let promoted = call(
-        mcp,
-        "promote",
-        json!({"skip_analysis": true, "reason": "tested elsewhere"}),
-    )
-    .await;
-    assert_eq!(promoted["outcome"], "applied", "{promoted}");
-    canary.until_phase("Succeeded").await;
-    assert_idle(&kubectl, "1.1.0").await;
-
-    let started = call(mcp, "start_canary", json!({"image": image("1.2.0")})).await;
-    assert_eq!(started["outcome"], "applied", "{started}");
-    canary.until(|c| weight(c) >= 5).await;
-    let back = call(mcp, "rollback", json!({"reason": "not today"})).await;
-    assert_eq!(back["outcome"], "applied", "{back}");
-    canary.until_phase("Failed").await;
-    assert_idle(&kubectl, "1.1.0").await;
-    drop(engine);
 }
