@@ -34,6 +34,8 @@ use crate::api::objects::{Kind, Object, ObjectExt, Ref};
 const VERIFY: Duration = Duration::from_secs(30);
 /// A watch that has been quiet for this long after an error works again: it tries at least every 30 s, and a call that hangs fails in that time.
 const HEALTHY: Duration = Duration::from_secs(75);
+/// A list that has shown nothing for this long is begun anew: kube waits for minutes, and the API server may long answer again.
+const SILENT: Duration = Duration::from_secs(30);
 
 /// What a watch covers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -320,11 +322,20 @@ impl<T: Form> State<T> {
                 "a watch has failed and goes on"
             );
         }
+        self.unwell(reason);
+    }
+
+    fn unwell(&self, reason: String) {
         self.health.send_if_modified(|health| {
             let new = health.as_ref() != Some(&reason);
             *health = Some(reason);
             new
         });
+    }
+
+    /// A list is on its way.
+    fn listing(&self) -> bool {
+        !*self.ready.borrow() || self.lock().list.is_some()
     }
 }
 
@@ -339,20 +350,29 @@ async fn follow<T: Form>(cluster: Cluster, state: Arc<State<T>>) {
 }
 
 async fn follow_as<T: Form, const METADATA_ONLY: bool>(cluster: &Cluster, state: &State<T>) {
-    let mut events = pin!(events::<T, METADATA_ONLY>(cluster, state));
+    let mut stream = pin!(events::<T, METADATA_ONLY>(cluster, state));
     // When to look up what only our own writes have shown. A busy watch must not put it off.
     let mut verify_at: Option<Instant> = None;
+    let mut silent_at = Instant::now() + SILENT;
     loop {
         let unconfirmed = !state.lock().unconfirmed.is_empty();
         verify_at = verify_at
             .filter(|_| unconfirmed)
             .or_else(|| unconfirmed.then(|| Instant::now() + VERIFY));
         tokio::select! {
-            event = events.next() => match event {
-                Some(Ok(event)) => state.take(event),
-                Some(Err(error)) => state.failed(cluster.name(), &error),
-                None => return,
-            },
+            event = stream.next() => {
+                silent_at = Instant::now() + SILENT;
+                match event {
+                    Some(Ok(event)) => state.take(event),
+                    Some(Err(error)) => state.failed(cluster.name(), &error),
+                    None => return,
+                }
+            }
+            () = tokio::time::sleep_until(silent_at), if state.listing() => {
+                state.unwell(format!("cannot list {} of cluster {}: no answer within {SILENT:?}", state.kind.plural, cluster.name()));
+                stream.set(events::<T, METADATA_ONLY>(cluster, state));
+                silent_at = Instant::now() + SILENT;
+            }
             () = state.put.notified(), if !unconfirmed => {}
             () = reached(verify_at), if unconfirmed => {
                 Box::pin(verify(cluster, state)).await;

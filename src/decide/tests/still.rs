@@ -15,7 +15,7 @@ fn only_what_no_status_could_move_is_still() {
         ..plan()
     };
     let up = || seen().with(|s| s.target.as_mut().unwrap().desired = 1);
-    let rows: [(&str, Plan, State, Seen, bool); 11] = [
+    let rows: [(&str, Plan, State, Seen, bool); 12] = [
         ("everything in place", plan(), state(), seen(), true),
         (
             "a dead primary beside a target at zero: nothing can be done",
@@ -33,10 +33,17 @@ fn only_what_no_status_could_move_is_still() {
         ),
         (
             "nothing is done while suspended",
+            suspended.clone(),
+            state().with(|s| s.run.as_mut().unwrap().route_written_at = None),
+            up(),
+            true,
+        ),
+        (
+            "but that what was settled no longer is, which is recorded",
             suspended,
             state(),
             up(),
-            true,
+            false,
         ),
         (
             "a target that is up would serve if the primary died",

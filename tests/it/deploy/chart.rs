@@ -1,7 +1,13 @@
 //! The chart of canary-mcp: what it renders, and what it refuses.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
 
+use canary_mcp::{cli::Cli, config::Config};
+use clap::Parser as _;
 use serde_json::{Value, json};
 
 use super::{helm, label, path, render, schemas, values_of};
@@ -141,9 +147,70 @@ fn each_mode_installs_what_it_says() {
     );
 }
 
+/// The command line of each container, as our own program reads it. Files that are mounted are there.
+#[test]
+fn the_program_takes_every_command_line() {
+    let folder = std::env::temp_dir().join(format!("canary-mcp-chart-{}", std::process::id()));
+    for values in values_of(&path("chart")) {
+        let file = values.file_name().unwrap().to_str().unwrap().to_owned();
+        let Some(rendered) = with_values(&file) else {
+            return;
+        };
+        let mounted = mount(&folder, &rendered);
+        for deployment in rendered.iter().filter(|o| o["kind"] == "Deployment") {
+            let arguments = arguments(deployment);
+            let here = arguments.iter().map(|a| {
+                let at = mounted.to_str().unwrap();
+                a.replace("/etc/canary-mcp", at)
+            });
+            let cli = Cli::try_parse_from(std::iter::once("canary-mcp".to_owned()).chain(here));
+            let cli = cli.unwrap_or_else(|e| panic!("{file}, {}: {e}", label(deployment)));
+            let env =
+                |name: &str| (name == "KUBERNETES_SERVICE_HOST").then(|| "10.96.0.1".to_owned());
+            if let Err(mistakes) = Config::parse(cli, env) {
+                panic!("{file}, {}: {mistakes}", label(deployment));
+            }
+        }
+    }
+    fs::remove_dir_all(folder).unwrap();
+}
+
 fn arguments(deployment: &Value) -> Vec<String> {
     let arguments = &deployment["spec"]["template"]["spec"]["containers"][0]["args"];
     serde_json::from_value(arguments.clone()).unwrap()
+}
+
+/// What is mounted at /etc/canary-mcp: the files of the rendered ConfigMap, and a kubeconfig and tokens such as people put into Secrets.
+fn mount(folder: &Path, rendered: &[Value]) -> PathBuf {
+    let write = |name: &str, text: &str| {
+        let at = folder.join(name);
+        fs::create_dir_all(at.parent().unwrap()).unwrap();
+        fs::write(at, text).unwrap();
+    };
+    let hash = "0123456789abcdef".repeat(4);
+    write(
+        "auth/tokens",
+        &format!("alice sha256:{hash} rollouts:read\n"),
+    );
+    for object in rendered {
+        if let Some(text) = object["stringData"]["tokens"].as_str() {
+            write("auth/tokens", text);
+        }
+        if let Some(text) = object["data"]["clusters.yaml"].as_str() {
+            write("clusters/clusters.yaml", text);
+        }
+    }
+    let kubeconfig = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "edge-1", "cluster": {"server": "https://edge-1.example.com"}}],
+        "contexts": [{"name": "edge-1", "context": {"cluster": "edge-1", "user": "engine"}}],
+        "users": [{"name": "engine", "user": {"token": "none"}}],
+    });
+    for key in ["config", "edge.yaml"] {
+        write(&format!("kubeconfig/{key}"), &kubeconfig.to_string());
+    }
+    folder.to_owned()
 }
 
 /// A pod of ours takes nothing that the `restricted` profile does not give. Whether it is admitted is the control plane's to say.
