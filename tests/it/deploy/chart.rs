@@ -180,7 +180,7 @@ fn arguments(deployment: &Value) -> Vec<String> {
     serde_json::from_value(arguments.clone()).unwrap()
 }
 
-/// What is mounted at /etc/canary-mcp: the files of the rendered ConfigMap, and a kubeconfig and tokens such as people put into Secrets.
+/// What is mounted at /etc/canary-mcp: the files of the rendered `ConfigMap`, and a kubeconfig and tokens such as people put into Secrets.
 fn mount(folder: &Path, rendered: &[Value]) -> PathBuf {
     let write = |name: &str, text: &str| {
         let at = folder.join(name);
