@@ -9,6 +9,7 @@ use crate::{
     api::{
         metric_template::MetricTemplate,
         objects::{Object, ObjectExt, Objects, Ref, SECRET},
+        parse::Refusal,
     },
     build::apart,
     cluster::{Cluster, ServiceCall},
@@ -182,6 +183,33 @@ pub(super) fn sources(plan: &Plan, objects: &Objects, settings: &Settings) -> Ve
         }
     };
     plan.checks.iter().map(one).collect()
+}
+
+/// The checks that cannot be asked from here: credentials for a Service of a cluster that we do not run in, since the API server would take
+/// them for its own. A run that began would roll a good version back for it.
+pub(super) fn unaskable(
+    plan: &Plan,
+    objects: &Objects,
+    settings: &Settings,
+    cluster: &Cluster,
+) -> Vec<Refusal> {
+    let lost = |source: &Source| {
+        source.secret && !cluster.inside() && matches!(source.route, Some(Route::Service { .. }))
+    };
+    let checks = plan.checks.iter().zip(sources(plan, objects, settings));
+    let lost = checks.filter(|(_, source)| lost(source));
+    lost.map(|(check, _)| {
+        Refusal::new(
+            format!("spec.analysis.metrics[{}].templateRef", check.name),
+            format!(
+                "the MetricTemplate has a secretRef and names a Service of cluster {}, in which this engine does not run: no credential can pass \
+                 through its API server",
+                cluster.name()
+            ),
+            "name an address outside of the cluster, or run an engine inside of it",
+        )
+    })
+    .collect()
 }
 
 /// Prometheus of the Canary or of the installation.

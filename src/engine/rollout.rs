@@ -424,7 +424,12 @@ impl Rollout {
     async fn accepted(&mut self, state: &State, objects: &Objects) -> Result<Option<Plan>, Error> {
         let parsed = parse::plan(&objects.canary, &self.ctx.shared.settings.parse);
         self.refusals = match &parsed {
-            Ok(plan) => build::check::check(plan, objects),
+            Ok(plan) => {
+                let mut refusals = build::check::check(plan, objects);
+                let (shared, cluster) = (&self.ctx.shared, self.ctx.cluster());
+                refusals.extend(ask::unaskable(plan, objects, &shared.settings, cluster));
+                refusals
+            }
             Err(refusals) => refusals.clone(),
         };
         let held_up = match (&parsed, self.refusals.is_empty()) {

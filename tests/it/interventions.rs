@@ -368,6 +368,36 @@ async fn a_missing_metric_template_is_refused_by_its_path() {
     assert_eq!(rig.condition("Accepted").unwrap()["status"], "True");
 }
 
+#[tokio::test(start_paused = true)]
+async fn credentials_that_cannot_pass_keep_a_run_from_beginning() {
+    let rig = Rig::initialized(|_| {}).await;
+    let store = rig.member().server.store();
+    let there = store
+        .get(&METRIC_TEMPLATE, "flagger-system", "mcp-latency-template")
+        .unwrap();
+    let mut template = json!({"metadata": {"name": "guarded", "namespace": "flagger-system"}});
+    template["spec"] = there["spec"].clone();
+    template["spec"]["provider"]["address"] = "http://prometheus.monitoring:9090".into();
+    template["spec"]["provider"]["secretRef"] = json!({"name": "prometheus"});
+    store.create(&METRIC_TEMPLATE, template, "kubectl").unwrap();
+    rig.edit_spec(|spec| {
+        spec["analysis"]["metrics"][1]["templateRef"]["name"] = "guarded".into();
+    });
+    rig.set_image("1.1.0");
+    rig.pass(60).await;
+    let accepted = rig.condition("Accepted").unwrap();
+    assert_eq!(accepted["status"], "False");
+    let message = accepted["message"].as_str().unwrap();
+    assert!(
+        message.starts_with(
+            "spec.analysis.metrics[mcp-latency].templateRef: the MetricTemplate has a secretRef and names a Service of cluster prod-kr"
+        ),
+        "{message}"
+    );
+    assert_eq!(text(&rig.canary(), "/status/phase"), "Initialized");
+    assert_eq!(rig.replicas_of("mcp-server"), 0);
+}
+
 async fn a_canary_whose_status_another_controller_writes_is_not_driven_until_adopted<W: World>(
     rig: Rig<W>,
 ) {
