@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand};
 #[command(
     name = "canary-mcp",
     version,
-    after_help = "Logs go to stderr; RUST_LOG sets their level (default info,rmcp=warn,hyper=warn,kube=warn). Lists in environment variables are separated by commas."
+    after_help = "Logs go to stderr; RUST_LOG sets their level (default info,rmcp=warn,hyper=warn,kube=warn,kube_client=off). Lists in environment variables are separated by commas."
 )]
 pub struct Cli {
     /// What to do.

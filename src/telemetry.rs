@@ -17,7 +17,7 @@ use tracing_subscriber::EnvFilter;
 use crate::decide::state::Phase;
 
 /// What is logged without `RUST_LOG`. rmcp writes three lines for each request at info.
-const DEFAULT_FILTER: &str = "info,rmcp=warn,hyper=warn,kube=warn";
+const DEFAULT_FILTER: &str = "info,rmcp=warn,hyper=warn,kube=warn,kube_client=off";
 
 /// `Content-Type` of what [`Metrics::encode`] gives.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

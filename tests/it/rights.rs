@@ -93,11 +93,12 @@ async fn where_no_condition_can_be_written_an_event_tells() {
 
 #[tokio::test(start_paused = true)]
 async fn the_tool_refuses_by_what_the_engine_has_found() {
-    let mut rig = Rig::initialized(|_| {}).await;
+    let mut rig = Rig::new();
+    let _second = rig.process("second");
+    rig.until_phase(Phase::Initialized).await;
     rig.crash_engine();
     deny(&rig, &[PATCH_ROUTES]);
     // A new term asks at once, before anybody wants a run.
-    rig.start_engine("second");
     rig.until(|c| reason(c) == "MissingRights").await;
     // The event follows the condition.
     rig.pass(1).await;
@@ -119,7 +120,8 @@ async fn the_tool_refuses_by_what_the_engine_has_found() {
 
     deny(&rig, &[]);
     rig.until(|c| reason(c) == "Accepted").await;
-    assert_eq!(rig.start("1.1.0").await.outcome, Outcome::Applied);
+    let started = rig.start("1.1.0").await;
+    assert_eq!(started.outcome, Outcome::Applied, "{}", started.reason);
 }
 
 #[tokio::test(start_paused = true)]

@@ -187,8 +187,9 @@ impl Serving {
             );
             return None;
         }
-        let script = r#"mount --bind "$1" "$1" && mount -o remount,bind,ro "$1" && ! touch "$1/x" 2>/dev/null && exec env -i RUST_LOG=info \
-            chroot "$2" "$1" /canary-mcp serve --listen 127.0.0.1:0 --kubeconfig /kubeconfig --lead prod"#;
+        // Every container runtime mounts /dev.
+        let script = r#"mkdir -p "$1/dev" && mount --bind "$1" "$1" && mount --rbind /dev "$1/dev" && mount -o remount,bind,ro "$1" && ! touch "$1/x" 2>/dev/null && \
+            exec env -i RUST_LOG=info "$(PATH=$PATH:/usr/sbin:/sbin command -v chroot)" "$2" "$1" /canary-mcp serve --listen 127.0.0.1:0 --kubeconfig /kubeconfig --lead prod"#;
         let mut serving = Command::new("unshare");
         serving.args(namespace).args(["sh", "-c", script, "sh"]);
         serving.arg(root).arg(stranger);

@@ -1,6 +1,6 @@
 //! Requests to a genuine API server, as a person's tools make them.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use canary_mcp::api::objects::{Kind, Object};
 use futures::StreamExt;
@@ -150,8 +150,16 @@ pub(super) async fn follow(
     let path = path(&kind, &namespace, "");
     loop {
         let listed = call(&client, Method::GET, &format!("{path}?{selector}"), None).await;
-        // The namespace is on its way out.
-        let Ok(mut listed) = listed else { return };
+        let mut listed = match listed {
+            Ok(listed) => listed,
+            // The definition has just been installed.
+            Err(429) => {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+            // The namespace is on its way out.
+            Err(_) => return,
+        };
         let from = listed["metadata"]["resourceVersion"].take();
         let items = listed["items"].as_array().cloned().unwrap_or_default();
         items.into_iter().map(Object::new).for_each(&mut tell);

@@ -177,8 +177,7 @@ impl Requests {
             .iter()
             .map(|(at, all)| (*at, all.iter().map(|r| (*r).to_owned()).collect()));
         assert_eq!(heard.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
-        let all = STANDING.iter().chain(&["leases"]);
-        let all = all.map(|s| (format!("watch {s}"), watched));
+        let all = STANDING.iter().map(|s| (format!("watch {s}"), watched));
         let lease = ("update leases".to_owned(), renewed);
         assert_eq!(self.standing, all.chain([lease]).collect());
     }

@@ -35,10 +35,9 @@ fn requests(counts: &Counts) -> Vec<&str> {
 }
 
 /// What there is to hear of a cluster without a Canary.
-const EMPTY: [&str; 4] = [
+const EMPTY: [&str; 3] = [
     "PUT /apis/coordination.k8s.io/v1/namespaces/canary-mcp-system/leases/canary-mcp",
     "WATCH /apis/apiextensions.k8s.io/v1/customresourcedefinitions",
-    "WATCH /apis/coordination.k8s.io/v1/namespaces/canary-mcp-system/leases",
     "WATCH /apis/flagger.app/v1beta1/canaries",
 ];
 
