@@ -36,6 +36,9 @@ pub(super) const CRD: &str = "canaries.flagger.app";
 pub(super) const PRUNES: &str =
     "the installed Canary CRD drops our status fields; run: canary-mcp crds | kubectl apply -f -";
 
+/// Why a term ends that nothing in the cluster has ended.
+const ENDED: &str = "its watches have ended by themselves, and are opened anew";
+
 /// Leads the cluster until stopped: takes the Lease in its turn, drives while it is held, gives it back.
 pub(super) async fn lead(shared: Arc<Shared>, cluster: Cluster, stop: CancellationToken) {
     shared.metrics.leading(cluster.name(), Some(false));
@@ -143,8 +146,8 @@ pub(super) fn keeps_our_fields(crd: &Value) -> bool {
     })
 }
 
-/// Watches the cluster and keeps one task for each Canary, until dropped. Returns why nothing can be written any more, when the Canary's
-/// definition does not keep our fields.
+/// Watches the cluster and keeps one task for each Canary, until dropped. Returns why it cannot go on: the Canary's definition no longer keeps
+/// our fields, most of all.
 async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) -> String {
     let definition = Definition::watch(cluster);
     if let Some(why) = definition.fault().await {
@@ -173,8 +176,8 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) -> String {
     };
     tokio::select! {
         why = definition.broken() => why,
-        () = world.follow_installs() => String::new(),
-        () = driver.run(changes) => String::new(),
+        () = world.follow_installs() => ENDED.to_owned(),
+        () = driver.run(changes) => ENDED.to_owned(),
     }
 }
 

@@ -1,7 +1,5 @@
 //! `deploy/mcp-server-chart`: what it renders, what it refuses, and that an engine carries it out.
 
-use std::process::Command;
-
 use canary_mcp::{
     api::{
         objects::{
@@ -18,7 +16,7 @@ use canary_mcp::{
 use kube::Client;
 use serde_json::{Value, json};
 
-use super::{helm, path, schemas::judge};
+use super::{helm, objects, path, schemas::judge};
 use crate::{
     processes::child::Dir,
     support::{NAME, Rig, World as _, image, sequence},
@@ -36,22 +34,14 @@ pub(super) fn render(
     namespace: &str,
     arguments: &[&str],
 ) -> Option<Result<Vec<Value>, String>> {
-    let helm = tools::need("helm")?.join("bin/helm");
-    let dir = Dir::new();
-    let ran = Command::new(helm)
-        .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy"))
-        .env_remove("KUBECONFIG")
-        .env("HELM_CACHE_HOME", dir.path("cache"))
-        .env("HELM_CONFIG_HOME", dir.path("config"))
-        .env("HELM_DATA_HOME", dir.path("data"))
+    let ran = helm()?
+        .current_dir(path(""))
         .args(["template", release, chart, "--namespace", namespace])
         .args(arguments)
         .output()
         .unwrap();
     Some(if ran.status.success() {
-        let text = String::from_utf8(ran.stdout).unwrap();
-        let all: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap();
-        Ok(all.into_iter().filter(Value::is_object).collect())
+        Ok(objects(&String::from_utf8(ran.stdout).unwrap()))
     } else {
         Err(String::from_utf8(ran.stderr).unwrap())
     })
