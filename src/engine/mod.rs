@@ -3,8 +3,10 @@
 mod act;
 mod ask;
 pub mod control;
+pub mod coordinate;
 mod ctx;
 mod definition;
+mod gates;
 mod home;
 mod lead;
 mod leading;
