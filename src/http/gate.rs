@@ -86,13 +86,13 @@ impl Payload {
 }
 
 /// The routes, for who has a token of `tokens`, or for everybody where there are none.
-pub(super) fn routes(gates: Gates, tokens: Option<auth::StaticTokens>) -> Router {
+pub(super) fn routes(gates: Gates, tokens: Option<&auth::StaticTokens>) -> Router {
     let Gates {
         control,
         open_checks,
     } = gates;
     let proved = |routes: Router<Control>, scope: Scope| {
-        let tokens = tokens.clone();
+        let tokens = tokens.cloned();
         // The last layer is the outermost.
         routes
             .layer(from_fn_with_state(scope, authorise))

@@ -126,7 +126,7 @@ where
         .layer(from_fn(call::read))
         .layer(from_fn(refusal::explain))
         .layer(from_fn_with_state(tokens.clone(), auth::authenticate));
-    let hooks = gates.map_or_else(Router::new, |gates| gate::routes(gates, tokens));
+    let hooks = gates.map_or_else(Router::new, |gates| gate::routes(gates, tokens.as_ref()));
     probes(healthy, ready, metrics)
         .merge(mcp)
         .merge(hooks)

@@ -40,8 +40,8 @@ impl Two {
     async fn initialized() -> Self {
         let mut options = FleetOptions::new(EPOCH, 1.0, crd::crds());
         options.clusters.truncate(2);
-        options.clusters[0].0 = FIRST.to_owned();
-        options.clusters[1].0 = SECOND.to_owned();
+        FIRST.clone_into(&mut options.clusters[0].0);
+        SECOND.clone_into(&mut options.clusters[1].0);
         let fleet = Fleet::start(options).unwrap();
         let entries = fleet.members().iter().map(|m| Entry::of(spec(m, true)));
         let registry = Registry::of(entries.collect());
