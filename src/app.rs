@@ -274,6 +274,7 @@ async fn parts(
     let config::Driving {
         mesh_provider,
         metrics_server,
+        event_webhook,
         selector_labels,
         include_label_prefix,
         namespaces,
@@ -300,6 +301,7 @@ async fn parts(
         home,
         lead_at_most,
         metrics_server,
+        event_webhook,
         allow_hosts,
         namespaces,
         parse: parse::Settings {
