@@ -280,6 +280,7 @@ async fn parts(
     let config::Driving {
         mesh_provider,
         metrics_server,
+        event_webhook,
         selector_labels,
         include_label_prefix,
         namespaces,
@@ -306,6 +307,7 @@ async fn parts(
         home,
         lead_at_most,
         metrics_server,
+        event_webhook,
         allow_hosts,
         namespaces,
         parse: parse::Settings {

@@ -218,6 +218,15 @@ pub struct EngineArgs {
         default_value = "http://prometheus.istio-system:9090"
     )]
     pub metrics_server: String,
+    /// Webhook that is told the events of each Canary without event hooks of its own; Service names are reached through the API server. As
+    /// Flagger's -event-webhook
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "EVENT_WEBHOOK_URL",
+        hide_env_values = true
+    )]
+    pub event_webhook: Option<String>,
     /// Labels that tell the pods of a Canary's target; the first that its selector has is taken. As Flagger's -selector-labels
     #[arg(
         long,

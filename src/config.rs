@@ -125,6 +125,8 @@ pub struct Driving {
     pub mesh_provider: String,
     /// `http` or `https` URL without a trailing slash.
     pub metrics_server: String,
+    /// `http` or `https` URL of what is told events.
+    pub event_webhook: Option<String>,
     /// Labels that tell a target's pods, at least one.
     pub selector_labels: Vec<String>,
     /// Beginnings of the labels that a primary takes over.
@@ -357,6 +359,7 @@ impl Judge {
         let EngineArgs {
             mesh_provider,
             metrics_server,
+            event_webhook,
             selector_labels,
             include_label_prefix,
             namespace,
@@ -368,6 +371,15 @@ impl Judge {
         let mesh_provider = self.judged("--mesh-provider", given::mesh_provider(&mesh_provider));
         let metrics_server =
             self.judged("--metrics-server", given::metrics_server(&metrics_server));
+        // Flagger: an empty one is none.
+        let event_webhook = event_webhook.filter(|url| !url.is_empty());
+        let event_webhook = match event_webhook
+            .map(|url| given::event_webhook(&url))
+            .transpose()
+        {
+            Ok(url) => Some(url),
+            Err(why) => self.wrong("--event-webhook", why),
+        };
         let selector_labels =
             self.judged("--selector-labels", given::selector_labels(selector_labels));
         let include_label_prefix = self.judged(
@@ -393,6 +405,7 @@ impl Judge {
         Some(Driving {
             mesh_provider: mesh_provider?,
             metrics_server: metrics_server?,
+            event_webhook: event_webhook?,
             selector_labels: selector_labels?,
             include_label_prefix: include_label_prefix?,
             namespaces: namespaces?,

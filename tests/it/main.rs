@@ -27,6 +27,7 @@ mod processes;
 mod prometheus;
 mod protocol;
 mod quiet;
+mod real_load_tester;
 mod rights;
 mod rollouts;
 mod schemas;
