@@ -1,6 +1,8 @@
 //! The routes of a Canary: one renderer and reader for each router, and here the choice between them.
 
-pub mod istio;
+mod affinity;
+mod istio;
+mod lists;
 
 use crate::{
     api::{
@@ -20,9 +22,8 @@ use crate::{
 /// requests is kept.
 #[must_use]
 pub fn ensure(plan: &Plan, objects: &Objects, cookies: &Cookies, stamp: &Stamp) -> Vec<Write> {
-    let _ = cookies;
     match plan.router {
-        Router::Istio => istio::ensure(plan, objects, stamp),
+        Router::Istio => istio::ensure(plan, objects, cookies, stamp),
         Router::GatewayApi | Router::Kubernetes => Vec::new(),
     }
 }
@@ -30,9 +31,8 @@ pub fn ensure(plan: &Plan, objects: &Objects, cookies: &Cookies, stamp: &Stamp) 
 /// Sends requests as `traffic` says. Nothing where it is so already, or where there is no route of ours.
 #[must_use]
 pub fn set(plan: &Plan, objects: &Objects, cookies: &Cookies, traffic: Traffic) -> Vec<Write> {
-    let _ = cookies;
     match plan.router {
-        Router::Istio => istio::set(objects, traffic),
+        Router::Istio => istio::set(plan, objects, cookies, traffic),
         Router::GatewayApi | Router::Kubernetes => Vec::new(),
     }
 }
@@ -41,7 +41,7 @@ pub fn set(plan: &Plan, objects: &Objects, cookies: &Cookies, traffic: Traffic) 
 #[must_use]
 pub fn read(plan: &Plan, objects: &Objects) -> Option<Traffic> {
     match plan.router {
-        Router::Istio => istio::read(objects),
+        Router::Istio => istio::read(plan, objects),
         Router::GatewayApi | Router::Kubernetes => None,
     }
 }
@@ -96,11 +96,11 @@ pub fn writer(plan: &Plan, objects: &Objects) -> Option<String> {
     (other.is_none() && one != names::MANAGER).then(|| one.to_owned())
 }
 
-/// What of this plan its router cannot carry out, whatever objects there are.
+/// What of this plan its router cannot carry out on these objects.
 #[must_use]
-pub fn check(plan: &Plan) -> Vec<Refusal> {
+pub fn check(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
     match plan.router {
-        Router::Istio => Vec::new(),
+        Router::Istio => istio::check(plan, objects),
         Router::GatewayApi | Router::Kubernetes => vec![Refusal::new(
             "spec.provider",
             format!("the routing provider {} is not carried out yet", plan.router.name()),
