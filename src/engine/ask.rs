@@ -74,9 +74,7 @@ fn analysis<'a>(
     async move {
         let samples = join_all(plan.checks.iter().map(|check| asker.sample(check).boxed()));
         let told = share::told(plan, state);
-        let share = async {
-            if told { asker.share().await } else { None }
-        };
+        let share = async { if told { asker.share().await } else { None } };
         let (samples, share) = futures::join!(samples, share);
         let before = share::before(&state.evidence);
         let parts = share.filter(|s| share::suspicious(state.weight(), before, *s));

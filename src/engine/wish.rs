@@ -125,10 +125,7 @@ fn pointless(wish: &Wish, state: &State, objects: &Objects) -> Option<Acted> {
                 "there is nothing to promote (phase {phase})"
             )))
         }
-        (
-            Verb::Promote,
-            Stage::Waiting | Stage::Starting | Stage::Analysing | Stage::Gated,
-        )
+        (Verb::Promote, Stage::Waiting | Stage::Starting | Stage::Analysing | Stage::Gated)
         | (
             Verb::Rollback,
             Stage::Waiting
