@@ -6,8 +6,7 @@
 use serde_json::Value;
 
 use super::{
-    Selector, owned,
-    routes,
+    Selector, owned, routes,
     scaler::{self, Queries},
 };
 use crate::{

@@ -5,5 +5,6 @@ mod check;
 mod fixtures;
 mod istio;
 mod istio_strategies;
+mod route_rules;
 mod services;
 mod workload;

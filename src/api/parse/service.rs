@@ -34,7 +34,11 @@ pub(super) fn service(f: &mut Fields<'_>, router: Router, target: &str) -> Servi
             "take service.hosts and service.gateways out, or delegation",
         );
     }
-    virtual_service(f, router, delegation || !(hosts.is_empty() && gateways.is_empty()));
+    virtual_service(
+        f,
+        router,
+        delegation || !(hosts.is_empty() && gateways.is_empty()),
+    );
     refuse_rest(f, router);
     Service {
         port,

@@ -50,7 +50,7 @@ pub(super) fn pins(plan: &Plan, cookies: &Cookies, traffic: Traffic) -> Pins {
             ..Pins::default()
         };
     }
-    let split = traffic.canary() < 100 && !traffic.matches();
+    let split = affinity.primary_cookie.is_some() && traffic.canary() < 100 && !traffic.matches();
     Pins {
         canary: pin(&cookies.canary, i64::from(affinity.max_age)),
         primary: pin(&cookies.primary, i64::from(affinity.primary_max_age)).filter(|_| split),

@@ -13,8 +13,8 @@ pub(super) struct Shape {
     pub(super) weightless: i64,
 }
 
-/// JSON Patch operations that make the list at `path` (`stored`, or none there) the wanted one: weights alone where only they differ, else whole
-/// rules, and only those between what is the same at both ends. Indices are safe, for a patch fails on an object that has changed since.
+/// JSON Patch operations that make the list at `path` (`stored`, or none there) the wanted one: weights alone where only they differ, or destinations, else
+/// whole rules, and only those between what is the same at both ends. Indices are safe, for a patch fails on an object that has changed since.
 pub(super) fn ops(path: &str, stored: &Value, wanted: &[Value], shape: Shape) -> Vec<Value> {
     let Some(stored) = stored.as_array() else {
         return match wanted {
@@ -50,13 +50,31 @@ impl Shape {
         if a == b {
             return Vec::new();
         }
-        if self.bare(&a) != self.bare(&b) {
-            return vec![json!({"op": "replace", "path": at, "value": new})];
-        }
         let list = self.destinations;
+        let (bare_a, bare_b) = (self.bare(&a), self.bare(&b));
+        if bare_a != bare_b {
+            let without = |mut rule: Value| {
+                if let Some(rule) = rule.as_object_mut() {
+                    rule.remove(list);
+                }
+                rule
+            };
+            return if without(bare_a) == without(bare_b) {
+                let op = if old[list].is_null() {
+                    "add"
+                } else {
+                    "replace"
+                };
+                vec![json!({"op": op, "path": format!("{at}/{list}"), "value": new[list]})]
+            } else {
+                vec![json!({"op": "replace", "path": at, "value": new})]
+            };
+        }
         let pointer = format!("/{list}");
         let pairs = a.array_at(&pointer).iter().zip(new.array_at(&pointer));
-        let differ = pairs.enumerate().filter(|(_, (a, b))| a["weight"] != b["weight"]);
+        let differ = pairs
+            .enumerate()
+            .filter(|(_, (a, b))| a["weight"] != b["weight"]);
         differ
             .map(|(i, (_, b))| json!({"op": "add", "path": format!("{at}/{list}/{i}/weight"), "value": b["weight"]}))
             .collect()
@@ -65,9 +83,14 @@ impl Shape {
     /// A rule with every weight said, and none where there is one destination, which gets everything.
     fn plain(self, rule: &Value) -> Value {
         let mut rule = rule.clone();
-        let all = rule.get_mut(self.destinations).and_then(Value::as_array_mut);
+        let all = rule
+            .get_mut(self.destinations)
+            .and_then(Value::as_array_mut);
         let all = all.map(|all| (all.len() == 1, all));
-        for (alone, to) in all.into_iter().flat_map(|(alone, all)| all.iter_mut().map(move |to| (alone, to))) {
+        for (alone, to) in all
+            .into_iter()
+            .flat_map(|(alone, all)| all.iter_mut().map(move |to| (alone, to)))
+        {
             let Some(to) = to.as_object_mut() else {
                 continue;
             };
@@ -83,7 +106,9 @@ impl Shape {
     /// A rule without its weights.
     fn bare(self, rule: &Value) -> Value {
         let mut rule = rule.clone();
-        let all = rule.get_mut(self.destinations).and_then(Value::as_array_mut);
+        let all = rule
+            .get_mut(self.destinations)
+            .and_then(Value::as_array_mut);
         for to in all.into_iter().flatten() {
             if let Some(to) = to.as_object_mut() {
                 to.remove("weight");

@@ -88,8 +88,12 @@ pub fn kind(plan: &Plan) -> &'static str {
 #[must_use]
 pub fn writer(plan: &Plan, objects: &Objects) -> Option<String> {
     let entries = carrier(plan, objects)?.array_at("/metadata/managedFields");
-    let spec = entries.iter().filter(|e| e.str_at("/subresource").is_none());
-    let spec: Vec<_> = spec.filter(|e| e.pointer("/fieldsV1/f:spec").is_some()).collect();
+    let spec = entries
+        .iter()
+        .filter(|e| e.str_at("/subresource").is_none());
+    let spec: Vec<_> = spec
+        .filter(|e| e.pointer("/fieldsV1/f:spec").is_some())
+        .collect();
     let newest = spec.iter().filter_map(|e| e.str_at("/time")).max()?;
     let mut last = spec.iter().filter(|e| e.str_at("/time") == Some(newest));
     let (one, other) = (last.next()?.str_at("/manager")?, last.next());
@@ -103,7 +107,10 @@ pub fn check(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
         Router::Istio => istio::check(plan, objects),
         Router::GatewayApi | Router::Kubernetes => vec![Refusal::new(
             "spec.provider",
-            format!("the routing provider {} is not carried out yet", plan.router.name()),
+            format!(
+                "the routing provider {} is not carried out yet",
+                plan.router.name()
+            ),
             "set istio, the one that is",
         )],
     }

@@ -40,7 +40,12 @@ fn split_json(primary: u8, canary: u8) -> Value {
 fn the_routes_begin_with_all_traffic_on_the_primary() {
     let objects = demo();
     assert_eq!(
-        creations(&ensure(&plan_of(&objects), &objects, &Cookies::default(), &stamp())),
+        creations(&ensure(
+            &plan_of(&objects),
+            &objects,
+            &Cookies::default(),
+            &stamp()
+        )),
         [
             rule_json("mcp-server-primary", &json!({"host": "mcp-server-primary"})),
             rule_json("mcp-server-canary", &json!({"host": "mcp-server-canary"})),
@@ -50,7 +55,11 @@ fn the_routes_begin_with_all_traffic_on_the_primary() {
         ]
     );
     assert_eq!(read(&plan_of(&objects), &objects), None);
-    assert!(!routes::ready(&plan_of(&objects), &objects, &Cookies::default()));
+    assert!(!routes::ready(
+        &plan_of(&objects),
+        &objects,
+        &Cookies::default()
+    ));
 }
 
 #[test]
@@ -64,7 +73,12 @@ fn what_the_canary_says_of_the_route_is_copied_into_it() {
         "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}, "newField": 3},
         "apex": {"labels": {"lane": "live"}}
     }));
-    let all = creations(&ensure(&plan_of(&objects), &objects, &Cookies::default(), &stamp()));
+    let all = creations(&ensure(
+        &plan_of(&objects),
+        &objects,
+        &Cookies::default(),
+        &stamp(),
+    ));
     assert_eq!(
         all[0]["spec"],
         json!({"host": "mcp-server-primary", "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}, "newField": 3}})
@@ -86,7 +100,12 @@ fn what_the_canary_says_of_the_route_is_copied_into_it() {
         })
     );
     let delegate = demo_with_service(json!({"port": 80, "targetPort": "http", "delegation": true}));
-    let all = creations(&ensure(&plan_of(&delegate), &delegate, &Cookies::default(), &stamp()));
+    let all = creations(&ensure(
+        &plan_of(&delegate),
+        &delegate,
+        &Cookies::default(),
+        &stamp(),
+    ));
     assert_eq!(
         all[2]["spec"],
         json!({"http": [{"route": split_json(100, 0)}]})
@@ -109,7 +128,10 @@ fn weights_are_written_read_and_kept_when_the_route_is_put_right() {
     );
     apply(&mut objects, writes);
     assert_eq!(read(&plan, &objects), Some(Traffic::to_canary(15)));
-    assert_eq!(set(&plan, &objects, &Cookies::default(), Traffic::to_canary(15)), []);
+    assert_eq!(
+        set(&plan, &objects, &Cookies::default(), Traffic::to_canary(15)),
+        []
+    );
     assert_eq!(ensure(&plan, &objects, &Cookies::default(), &stamp()), []);
 
     let mut edited = (**objects.virtual_service.as_ref().unwrap()).clone();
@@ -152,7 +174,10 @@ fn a_stored_split_is_read_whatever_its_spelling() {
         (json!([primary(json!(0)), canary(json!(0))]), None),
         (json!([primary(json!(100))]), Some(0)),
         (json!([canary(json!(null))]), Some(100)),
-        (json!([to("mcp-server", json!(70)), canary(json!(30))]), Some(30)),
+        (
+            json!([to("mcp-server", json!(70)), canary(json!(30))]),
+            Some(30),
+        ),
         (json!([to("mcp-server", json!(100))]), None),
         (
             json!([
@@ -239,7 +264,10 @@ fn a_rule_of_others_keeps_its_policy() {
     };
     objects.primary_rule = Some(theirs("mcp-server-primary.ai-platform.svc.cluster.local"));
     let plan = plan_of(&objects);
-    assert_eq!(ensure(&plan, &objects, &Cookies::default(), &stamp()).len(), 2);
+    assert_eq!(
+        ensure(&plan, &objects, &Cookies::default(), &stamp()).len(),
+        2
+    );
     objects.primary_rule = Some(theirs("mcp-server"));
     assert_eq!(
         patched(&ensure(&plan, &objects, &Cookies::default(), &stamp())[..1]),

@@ -37,7 +37,10 @@ fn tcp(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
         wants.push(("spec.analysis.mirror", "requests that could be copied"));
     }
     if plan.strategy == Strategy::AbTesting {
-        wants.push(("spec.analysis.match", "headers to tell users by (A/B testing)"));
+        wants.push((
+            "spec.analysis.match",
+            "headers to tell users by (A/B testing)",
+        ));
     }
     if plan.affinity.is_some() {
         wants.push(("spec.analysis.sessionAffinity", "cookies to keep users by"));
@@ -66,13 +69,21 @@ fn tcp(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
 /// What tells users in A/B testing must be what Istio can match; a condition that says nothing is one of everybody with that header.
 fn matches(objects: &Objects) -> Vec<Refusal> {
     let mut all = Vec::new();
-    for (i, entry) in objects.canary.array_at("/spec/analysis/match").iter().enumerate() {
+    for (i, entry) in objects
+        .canary
+        .array_at("/spec/analysis/match")
+        .iter()
+        .enumerate()
+    {
         for (key, value) in entry.as_object().into_iter().flatten() {
             let path = format!("spec.analysis.match[{i}].{key}");
             if !TELLS.contains(&key.as_str()) {
                 all.push(Refusal::new(
                     path,
-                    format!("A/B testing tells users by {}, not by {key}", TELLS.join(", ")),
+                    format!(
+                        "A/B testing tells users by {}, not by {key}",
+                        TELLS.join(", ")
+                    ),
                     "take it out, or put it into service.match, which holds for all requests",
                 ));
             } else if key != "sourceLabels" {
@@ -140,7 +151,10 @@ fn virtual_service(plan: &Plan, objects: &Objects) -> Option<Refusal> {
     };
     Some(Refusal::new(
         "spec.service",
-        format!("VirtualService {} is not ours, and {reason}", stored.object.name()),
+        format!(
+            "VirtualService {} is not ours, and {reason}",
+            stored.object.name()
+        ),
         fix,
     ))
 }

@@ -11,10 +11,7 @@ mod stored;
 use serde_json::{Map, Value, json};
 
 pub(in crate::build) use self::check::check;
-use self::{
-    rules::Want,
-    stored::{Role, Stored},
-};
+use self::{rules::Want, stored::Stored};
 use super::lists::{self, Shape};
 use crate::{
     api::{
@@ -22,11 +19,7 @@ use crate::{
         objects::{Kind, Object, ObjectExt, Objects, VIRTUAL_SERVICE, Write},
     },
     build::{Stamp, metadata, set_entries},
-    decide::{
-        effect::Traffic,
-        plan::Plan,
-        state::Cookies,
-    },
+    decide::{effect::Traffic, plan::Plan, state::Cookies},
 };
 
 const SHAPE: Shape = Shape {
@@ -37,7 +30,12 @@ const SHAPE: Shape = Shape {
 /// Creates the routes with all traffic on the primary, takes over what is there, or puts ours right. Where a route that splits already sends
 /// requests is kept, as far as the plan has rules for it.
 #[must_use]
-pub(in crate::build) fn ensure(plan: &Plan, objects: &Objects, cookies: &Cookies, stamp: &Stamp) -> Vec<Write> {
+pub(in crate::build) fn ensure(
+    plan: &Plan,
+    objects: &Objects,
+    cookies: &Cookies,
+    stamp: &Stamp,
+) -> Vec<Write> {
     let mut writes = destination_rule::ensure(plan, objects, stamp);
     let want = Want {
         plan,
@@ -51,14 +49,22 @@ pub(in crate::build) fn ensure(plan: &Plan, objects: &Objects, cookies: &Cookies
         None if other_name(objects).is_some() => None,
         None => Some(create(&want, stamp)),
         Some((stored, _)) if stored.mine => repair(&want, &stored),
-        Some((stored, unsplit)) => unsplit.is_none().then(|| take_over(&want, &stored)).flatten(),
+        Some((stored, unsplit)) => unsplit
+            .is_none()
+            .then(|| take_over(&want, &stored))
+            .flatten(),
     });
     writes
 }
 
 /// Sends requests as `traffic` says. Nothing where it is so already, or where there is no route of ours.
 #[must_use]
-pub(in crate::build) fn set(plan: &Plan, objects: &Objects, cookies: &Cookies, traffic: Traffic) -> Vec<Write> {
+pub(in crate::build) fn set(
+    plan: &Plan,
+    objects: &Objects,
+    cookies: &Cookies,
+    traffic: Traffic,
+) -> Vec<Write> {
     let want = Want {
         plan,
         objects,
@@ -69,8 +75,8 @@ pub(in crate::build) fn set(plan: &Plan, objects: &Objects, cookies: &Cookies, t
     let Some((stored, _)) = Stored::of(plan, objects) else {
         return Vec::new();
     };
-    let splits = stored.mine || stored.roles.iter().any(|role| *role != Role::Theirs);
-    if !splits {
+    // Where somebody took the app's rule out, what is left of ours can only be taken out too.
+    if !stored.splits() && traffic.serves() {
         return Vec::new();
     }
     let ops = rule_ops(&want, &stored);
@@ -119,7 +125,11 @@ fn create(want: &Want<'_>, stamp: &Stamp) -> Write {
 fn repair(want: &Want<'_>, stored: &Stored<'_>) -> Option<Write> {
     let (service, there) = (&want.plan.service, stored.object);
     let mut ops = rule_ops(want, stored);
-    let other = if stored.protocol == "tcp" { "http" } else { "tcp" };
+    let other = if stored.protocol == "tcp" {
+        "http"
+    } else {
+        "tcp"
+    };
     if !there["spec"][other].is_null() {
         ops.push(json!({"op": "remove", "path": format!("/spec/{other}")}));
     }

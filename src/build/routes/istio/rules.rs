@@ -93,18 +93,9 @@ impl Frame {
     pub(super) fn of_theirs(plan: &Plan, objects: &Objects, stored: &Value) -> Self {
         let mut rule = stored.as_object().cloned().unwrap_or_default();
         rule.remove("route");
-        if host(plan, &stored["mirror"]) == Some(Host::Canary) {
-            for key in ["mirror", "mirrorPercentage", "mirrorPercent"] {
-                rule.remove(key);
-            }
-        }
-        let to_canary = |mirror: &Value| host(plan, &mirror["destination"]) == Some(Host::Canary);
-        if let Some(mirrors) = rule.get_mut("mirrors").and_then(Value::as_array_mut) {
-            mirrors.retain(|mirror| !to_canary(mirror));
-            if mirrors.is_empty() {
-                rule.remove("mirrors");
-            }
-        }
+        let mut copies = take_mirrors(&mut rule);
+        copies.retain(|to| host(plan, &to["destination"]) != Some(Host::Canary));
+        put_mirrors(&mut rule, copies);
         let all = stored.array_at("/route");
         let is_canary = |to: &&Value| host(plan, &to["destination"]) == Some(Host::Canary);
         let to = all.iter().find(|to| !is_canary(to)).or(all.first());
@@ -192,7 +183,10 @@ fn port(plan: &Plan, objects: &Objects) -> Option<Value> {
 fn without_cookie(plan: &Plan, headers: &Value) -> Option<Value> {
     let mut headers = headers.clone();
     let ours = |text: &str| affinity::is_ours(plan, text);
-    if headers["response"]["add"][SET_COOKIE].as_str().is_some_and(ours) {
+    if headers["response"]["add"][SET_COOKIE]
+        .as_str()
+        .is_some_and(ours)
+    {
         let response = headers.get_mut("response")?.as_object_mut()?;
         let add = response.get_mut("add")?.as_object_mut()?;
         add.remove(SET_COOKIE);
@@ -259,7 +253,13 @@ impl Want<'_> {
         self
     }
 
-    fn split(&self, frame: &Frame, canary: u8, to_canary: Option<&str>, to_primary: Option<&str>) -> Vec<Value> {
+    fn split(
+        &self,
+        frame: &Frame,
+        canary: u8,
+        to_canary: Option<&str>,
+        to_primary: Option<&str>,
+    ) -> Vec<Value> {
         vec![
             frame.destination(self.plan, "primary", 100 - canary.min(100), to_primary),
             frame.destination(self.plan, "canary", canary, to_canary),
@@ -273,37 +273,58 @@ impl Want<'_> {
         if self.conditions().is_some() && traffic.canary() == 0 {
             route.truncate(1);
         }
-        let mut rule = frame.rule(None, None, route);
+        let mut rule = frame.rule.clone();
         if traffic.mirror() > 0 {
-            mirror(&mut rule, &frame.host(self.plan, "canary"), traffic.mirror());
+            let mut copies = take_mirrors(&mut rule);
+            let mut ours = json!({"destination": frame.host(self.plan, "canary")});
+            // Flagger says no percentage where everything is copied.
+            if traffic.mirror() < 100 {
+                ours["percentage"] = json!({"value": traffic.mirror()});
+            }
+            copies.push(ours);
+            put_mirrors(&mut rule, copies);
         }
-        rule
+        rule.insert("route".to_owned(), Value::Array(route));
+        Value::Object(rule)
     }
 }
 
-/// A rule that copies requests elsewhere already copies them to the canary too. Istio: `mirror` or `mirrors`, never both.
-fn mirror(rule: &mut Value, canary: &Value, percent: u8) {
-    let others = |rule: &Value| !rule["mirror"].is_null() || !rule.array_at("/mirrors").is_empty();
-    if !others(rule) {
-        rule["mirror"] = canary.clone();
-        // Flagger says no percentage where everything is copied.
-        if percent < 100 {
-            rule["mirrorPercentage"] = json!({"value": percent});
+/// Where a rule copies its requests to, taken out of it, as entries of `mirrors`. Istio: `mirror` or `mirrors`, never both.
+fn take_mirrors(rule: &mut Map<String, Value>) -> Vec<Value> {
+    let mut take = |key: &str| rule.remove(key).filter(|value| !value.is_null());
+    let (one, percentage, older) = (
+        take("mirror"),
+        take("mirrorPercentage"),
+        take("mirrorPercent"),
+    );
+    let mut all = match take("mirrors") {
+        Some(Value::Array(all)) => all,
+        _ => Vec::new(),
+    };
+    if let Some(one) = one {
+        let mut one = json!({"destination": one});
+        if let Some(percentage) = percentage.or(older.map(|percent| json!({"value": percent}))) {
+            one["percentage"] = percentage;
         }
-        return;
+        all.push(one);
     }
-    let mut all = rule.array_at("/mirrors").to_vec();
-    if let Some(map) = rule.as_object_mut() {
-        if let Some(theirs) = map.remove("mirror") {
-            let mut theirs = json!({"destination": theirs});
-            let older = map.remove("mirrorPercent").map(|percent| json!({"value": percent}));
-            if let Some(percentage) = map.remove("mirrorPercentage").or(older) {
-                theirs["percentage"] = percentage;
+    all
+}
+
+/// The other way; a single one as `mirror`, as Flagger has it.
+fn put_mirrors(rule: &mut Map<String, Value>, mut all: Vec<Value>) {
+    match &mut all[..] {
+        [] => {}
+        [one] => {
+            rule.insert("mirror".to_owned(), one["destination"].take());
+            let percentage = one["percentage"].take();
+            if !percentage.is_null() {
+                rule.insert("mirrorPercentage".to_owned(), percentage);
             }
-            all.push(theirs);
         }
-        all.push(json!({"destination": canary, "percentage": {"value": percent}}));
-        map.insert("mirrors".to_owned(), Value::Array(all));
+        _ => {
+            rule.insert("mirrors".to_owned(), Value::Array(all));
+        }
     }
 }
 

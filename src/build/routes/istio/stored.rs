@@ -74,7 +74,9 @@ pub(super) fn protocol(plan: &Plan) -> &'static str {
 
 /// Names of the rules to split (`service.virtualService.routes`); empty where the one that leads to the app is meant.
 pub(super) fn named(objects: &Objects) -> Vec<&str> {
-    let names = objects.canary.array_at("/spec/service/virtualService/routes");
+    let names = objects
+        .canary
+        .array_at("/spec/service/virtualService/routes");
     names.iter().filter_map(Value::as_str).collect()
 }
 
@@ -100,10 +102,12 @@ impl<'a> Stored<'a> {
                 Err(why) => (Vec::new(), Some(why)),
             }
         };
+        // Before we have taken one over, nothing in it is ours.
+        let touched = stored.mine || !bases.is_empty() || stored.taken();
         let role = |i: usize| {
             if bases.contains(&i) {
                 Role::Base
-            } else if stored.mine || stored.is_ours(i) {
+            } else if touched && (stored.mine || stored.is_ours(i)) {
                 Role::Ours
             } else {
                 Role::Theirs
@@ -127,7 +131,7 @@ impl<'a> Stored<'a> {
     }
 
     fn bases_of_theirs(&self, named: &[&str]) -> Result<Vec<usize>, Unsplit> {
-        let taken = self.object.annotation(names::ORIGINAL).is_some();
+        let taken = self.taken();
         let app: Vec<usize> = (0..self.rules.len())
             .filter(|i| self.leads_to_app(*i) && !self.is_named_by_us(*i))
             .collect();
@@ -144,7 +148,11 @@ impl<'a> Stored<'a> {
                 Ok(bases)
             };
         }
-        let split: Vec<usize> = app.iter().copied().filter(|i| self.leads_to_copies(*i)).collect();
+        let split: Vec<usize> = app
+            .iter()
+            .copied()
+            .filter(|i| self.leads_to_copies(*i))
+            .collect();
         match (&app[..], &split[..]) {
             (_, [.., last]) if taken => Ok(vec![self.as_it_was(&split).unwrap_or(*last)]),
             ([], _) => Err(Unsplit::None),
@@ -155,12 +163,25 @@ impl<'a> Stored<'a> {
 
     /// Of several split rules, the one for the requests that the app's rule took before it was ours.
     fn as_it_was(&self, split: &[usize]) -> Option<usize> {
-        let original: Value = serde_json::from_str(self.object.annotation(names::ORIGINAL)?).ok()?;
+        let original: Value =
+            serde_json::from_str(self.object.annotation(names::ORIGINAL)?).ok()?;
         let rules = original.array_at(&format!("/{}", self.protocol));
         let mut app = rules.iter().filter(|rule| self.hosts(rule).is_some());
         let (one, other) = (app.next()?, app.next());
-        let found = split.iter().find(|i| self.rules[**i]["match"] == one["match"]);
+        let found = split
+            .iter()
+            .find(|i| self.rules[**i]["match"] == one["match"]);
         found.copied().filter(|_| other.is_none())
+    }
+
+    /// We have saved what it was, and written it since.
+    fn taken(&self) -> bool {
+        self.object.annotation(names::ORIGINAL).is_some()
+    }
+
+    /// It has the app's rule, or is ours to give it one.
+    pub(super) fn splits(&self) -> bool {
+        self.mine || self.roles.contains(&Role::Base)
     }
 
     fn name(&self, i: usize) -> Option<&str> {
@@ -168,7 +189,9 @@ impl<'a> Stored<'a> {
     }
 
     fn is_named_by_us(&self, i: usize) -> bool {
-        [STICKY, STICKY_PRIMARY, MATCH].map(Some).contains(&self.name(i))
+        [STICKY, STICKY_PRIMARY, MATCH]
+            .map(Some)
+            .contains(&self.name(i))
     }
 
     fn is_ours(&self, i: usize) -> bool {
@@ -190,11 +213,16 @@ impl<'a> Stored<'a> {
     fn hosts(&self, rule: &Value) -> Option<Vec<Host>> {
         let to = rule.array_at("/route");
         let hosts = to.iter().map(|to| host(self.plan, &to["destination"]));
-        hosts.collect::<Option<Vec<_>>>().filter(|all| !all.is_empty())
+        hosts
+            .collect::<Option<Vec<_>>>()
+            .filter(|all| !all.is_empty())
     }
 
     /// Where the rules send requests; `None` without a rule between the two copies.
     pub(super) fn traffic(&self) -> Option<Traffic> {
+        if !self.splits() {
+            return None;
+        }
         let (mut share, mut mirror, mut matched, mut sticky) = (None, 0, false, false);
         for (i, rule) in self.rules.iter().enumerate() {
             let role = self.roles[i];
