@@ -169,10 +169,10 @@ fn users_are_kept_on_the_version_that_they_were_given() {
                {"uri": {"prefix": "/b"}, "headers": {"Cookie": {"regex": cookie}}}])
     };
     let (lane, home) = (".*lane.*abcdefghij.*", ".*home.*klmnopqrst.*");
-    let plain = |primary: u8| json!([to("primary", primary), to("canary", 100 - primary)]);
+    let split = |primary: u8| json!([to("primary", primary), to("canary", 100 - primary)]);
     assert_eq!(
         ensured(&mut objects, &first)["spec"]["http"],
-        json!([{"match": all, "timeout": "5s", "route": plain(100)}])
+        json!([{"match": all, "timeout": "5s", "route": split(100)}])
     );
     let now = cookies();
     let gives = format!("lane=abcdefghij; Max-Age=600{ATTRIBUTES}");
@@ -181,8 +181,8 @@ fn users_are_kept_on_the_version_that_they_were_given() {
     assert_eq!(
         route["spec"]["http"],
         json!([
-            {"name": "sticky-route", "match": with(lane), "timeout": "5s", "route": plain(0)},
-            {"name": "sticky-route-primary", "match": with(home), "timeout": "5s", "route": plain(100)},
+            {"name": "sticky-route", "match": with(lane), "timeout": "5s", "route": split(0)},
+            {"name": "sticky-route-primary", "match": with(home), "timeout": "5s", "route": split(100)},
             {"match": all, "timeout": "5s",
              "route": [hands_out("primary", 90, &stays), hands_out("canary", 10, &gives)]}
         ])
@@ -199,7 +199,7 @@ fn users_are_kept_on_the_version_that_they_were_given() {
     assert_eq!(
         route["spec"]["http"],
         json!([
-            {"name": "sticky-route", "match": with(lane), "timeout": "5s", "route": plain(0)},
+            {"name": "sticky-route", "match": with(lane), "timeout": "5s", "route": split(0)},
             {"match": all, "timeout": "5s", "route": [to("primary", 0), hands_out("canary", 100, &gives)]}
         ])
     );
@@ -210,9 +210,9 @@ fn users_are_kept_on_the_version_that_they_were_given() {
     assert_eq!(
         route["spec"]["http"],
         json!([
-            {"name": "sticky-route", "match": with(lane), "timeout": "5s", "route": plain(100),
+            {"name": "sticky-route", "match": with(lane), "timeout": "5s", "route": split(100),
              "headers": {"response": {"add": {"Set-Cookie": taken_back}}}},
-            {"match": all, "timeout": "5s", "route": plain(100)}
+            {"match": all, "timeout": "5s", "route": split(100)}
         ])
     );
     // And that is so after the end, where the run's cookie is the one before.
