@@ -296,8 +296,8 @@ fn hooks_are_called_in_their_place_and_with_flaggers_phases() {
             "125  -> 100/0",
             "125  Routing all traffic to primary",
             "135  post-rollout (Succeeded) yes",
-            "130  Post-rollout check post-rollout passed",
-            "130  Promotion completed! Scaling down srv.ai",
+            "135  Post-rollout check post-rollout passed",
+            "135  Promotion completed! Scaling down srv.ai",
         ]
     );
 }
