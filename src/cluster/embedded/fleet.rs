@@ -9,13 +9,14 @@ use uuid::Uuid;
 
 use super::{
     controllers::Controllers,
+    counts::Tally,
     load_tester::LoadTester,
     metrics::Metrics,
     proxy,
     server::ApiServer,
     status::Status,
     store::Store,
-    traffic::{Counts, Source, Tally, Traffic},
+    traffic::{Counts, Source, Traffic},
 };
 use crate::{
     api::objects::{
@@ -97,11 +98,7 @@ impl FleetOptions {
                 cluster("prod-jp", "production", "jp"),
                 cluster("staging", "staging", "kr"),
             ],
-            traffic: vec![Source {
-                namespace: "ai-platform".to_owned(),
-                service: "mcp-server".to_owned(),
-                per_second: 20,
-            }],
+            traffic: vec![Source::new("ai-platform", "mcp-server", 20)],
             seed: Uuid::new_v4(),
         }
     }
@@ -362,4 +359,4 @@ async fn watched(cluster: String, part: &'static str, task: impl Future<Output =
 
 #[cfg(test)]
 #[path = "fleet_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -9,10 +9,10 @@ use crate::{
 };
 
 const EPOCH: Moment = Moment(1_795_219_200_000);
-const NS: &str = "ai-platform";
+pub(in crate::cluster::embedded) const NS: &str = "ai-platform";
 
 /// One cluster with the manifests and, if asked for, traffic.
-fn one(per_second: u32) -> (Fleet, Store) {
+pub(in crate::cluster::embedded) fn one(per_second: u32) -> (Fleet, Store) {
     at_speed(1.0, per_second)
 }
 
@@ -25,7 +25,7 @@ fn at_speed(speed: f64, per_second: u32) -> (Fleet, Store) {
     (fleet, store)
 }
 
-async fn seconds(store: &Store, n: i64) {
+pub(in crate::cluster::embedded) async fn seconds(store: &Store, n: i64) {
     store.clock().sleep(n * 1_000).await;
 }
 
@@ -49,7 +49,7 @@ fn set_replicas(store: &Store, replicas: i64) {
         .unwrap();
 }
 
-fn annotate(store: &Store, key: &str, value: Option<&str>) {
+pub(in crate::cluster::embedded) fn annotate(store: &Store, key: &str, value: Option<&str>) {
     let write = |so: &mut Value| match value {
         Some(value) => so["metadata"]["annotations"][key] = json!(value),
         None => {
@@ -343,7 +343,7 @@ fn split(store: &Store, primary: i64, canary: i64) {
     }
 }
 
-fn primary(store: &Store) {
+pub(in crate::cluster::embedded) fn primary(store: &Store) {
     let target = deployment(store);
     let mut spec = target["spec"].clone();
     spec["selector"]["matchLabels"]["app"] = json!("mcp-server-primary");

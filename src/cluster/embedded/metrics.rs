@@ -78,6 +78,8 @@ pub struct Hit<'a> {
     pub code: u16,
     /// Duration in milliseconds.
     pub latency_ms: u32,
+    /// It was a connection, not a request: a mesh that routes TCP sees no more of it.
+    pub tcp: bool,
 }
 
 /// One scraped value.
@@ -266,6 +268,7 @@ struct RouteKey {
     namespace: Arc<str>,
     workload: Option<(Arc<str>, Arc<str>)>,
     code: u16,
+    tcp: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -353,6 +356,7 @@ impl Counters {
                 .server
                 .map(|s| (Arc::clone(&s.workload), Arc::clone(&s.namespace))),
             code: hit.code,
+            tcp: hit.tcp,
         };
         let latency = f64::from(hit.latency_ms);
         self.routes
@@ -416,13 +420,13 @@ fn read_route(key: &RouteKey, route: &Histogram<19>, out: &mut Vec<Reading>) {
         .as_ref()
         .map_or((&unknown, &unknown), |(w, n)| (w, n));
     // The server's sidecar reports what it answered; only the client's knows of a request that reached nobody.
-    let (reporter, flags) = if key.workload.is_some() {
-        ("destination", "-")
-    } else {
-        ("source", "UH")
+    let (reporter, flags) = match (&key.workload, key.code) {
+        (Some(_), _) => ("destination", "-"),
+        (None, 404) => ("source", "NR"),
+        (None, _) => ("source", "UH"),
     };
     let service = format!("{}.{}.svc.cluster.local", key.service, key.namespace);
-    let labels = vec![
+    let mut labels = vec![
         ("reporter", reporter.to_owned()),
         ("source_workload", "mcp-clients".to_owned()),
         ("source_workload_namespace", "ai-clients".to_owned()),
@@ -431,10 +435,20 @@ fn read_route(key: &RouteKey, route: &Histogram<19>, out: &mut Vec<Reading>) {
         ("destination_service", service),
         ("destination_service_name", key.service.to_string()),
         ("destination_service_namespace", key.namespace.to_string()),
-        ("request_protocol", "http".to_owned()),
-        ("response_code", key.code.to_string()),
         ("response_flags", flags.to_owned()),
     ];
+    if key.tcp {
+        labels.push(("request_protocol", "tcp".to_owned()));
+        for name in [
+            "istio_tcp_connections_opened_total",
+            "istio_tcp_connections_closed_total",
+        ] {
+            out.push(reading(name, labels.clone(), float(route.count)));
+        }
+        return;
+    }
+    labels.push(("request_protocol", "http".to_owned()));
+    labels.push(("response_code", key.code.to_string()));
     out.push(reading(
         "istio_requests_total",
         labels.clone(),

@@ -40,6 +40,7 @@ mod write;
 
 // What lives in an embedded cluster.
 mod controllers;
+mod counts;
 pub mod fleet;
 pub mod images;
 pub mod listener;
@@ -48,5 +49,6 @@ pub mod metrics;
 #[cfg(feature = "embedded-metrics")]
 mod promql;
 mod proxy;
+mod requests;
 mod routes;
 pub mod traffic;
