@@ -16,8 +16,18 @@ pub(in crate::cluster::embedded) fn one(per_second: u32) -> (Fleet, Store) {
     at_speed(1.0, per_second)
 }
 
+/// The same with this mesh.
+pub(in crate::cluster::embedded) fn one_of(mesh: Mesh, per_second: u32) -> (Fleet, Store) {
+    with(1.0, per_second, mesh)
+}
+
 fn at_speed(speed: f64, per_second: u32) -> (Fleet, Store) {
+    with(speed, per_second, Mesh::Istio)
+}
+
+fn with(speed: f64, per_second: u32, mesh: Mesh) -> (Fleet, Store) {
     let mut options = FleetOptions::new(EPOCH, speed, Vec::new());
+    options.mesh = mesh;
     options.clusters.truncate(1);
     options.traffic[0].per_second = per_second;
     let fleet = Fleet::start(options).unwrap();

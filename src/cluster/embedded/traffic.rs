@@ -14,11 +14,12 @@ use super::{
         pods::{is_ready, ready_since},
     },
     counts::{Outcome, Tally},
+    crowd::{Crowd, Who},
+    gateway::HTTP_ROUTE,
     images::Behaviour,
     load_tester::LoadTester,
     metrics::{Hit, Metrics, Server},
-    requests::{Crowd, Who},
-    routes::{Destination, Lookup, Route, Sent},
+    routes::{Destination, Known, Route, Sent},
     store::Store,
 };
 pub use super::{
@@ -78,6 +79,8 @@ type Version = (Arc<str>, Arc<str>, Arc<str>);
 /// The traffic of one cluster.
 pub(super) struct Traffic {
     store: Store,
+    /// What the proxies know of the store.
+    known: Known,
     metrics: Arc<Metrics>,
     tally: Tally,
     streams: Vec<Stream>,
@@ -127,11 +130,12 @@ impl Traffic {
         sources: Vec<Source>,
     ) -> Self {
         let seen = store.revision();
+        let known = Known::new(store.clone());
         let clock = store.clock();
         let scrape_every = if clock.speed() < FAST { 10_000 } else { 15_000 };
         let next_scrape = clock.now().plus(scrape_every);
         let streams = sources.into_iter();
-        let streams = streams.map(|source| Stream::new(&store, source));
+        let streams = streams.map(|source| Stream::new(&known, source));
         Self {
             streams: streams.collect(),
             endpoints: HashMap::new(),
@@ -142,6 +146,7 @@ impl Traffic {
             scrape_every,
             metrics,
             tally,
+            known,
             store,
             load_tester: None,
         }
@@ -170,7 +175,7 @@ impl Traffic {
                 began: Some(from),
                 until: Some(until),
                 fails_with,
-                ..Stream::new(&self.store, source)
+                ..Stream::new(&self.known, source)
             });
         }
     }
@@ -325,7 +330,7 @@ impl Traffic {
         if let Some(changes) = self.store.changes_since(self.seen) {
             for change in changes {
                 self.seen = change.revision;
-                routes |= change.resource.is(&VIRTUAL_SERVICE);
+                routes |= change.resource.is(&VIRTUAL_SERVICE) || change.resource.is(&HTTP_ROUTE);
                 endpoints |= change.resource.is(&POD)
                     || change.resource.is(&SERVICE)
                     || change.resource.is(&DESTINATION_RULE);
@@ -339,8 +344,9 @@ impl Traffic {
             self.begin(now);
         }
         if routes {
+            self.known.refresh();
             for stream in &mut self.streams {
-                stream.read_route(&self.store, self.seen, now);
+                stream.read_route(&self.known, self.seen, now);
             }
         }
     }
@@ -428,13 +434,13 @@ fn tick_ms(speed: f64) -> i64 {
 
 impl Stream {
     /// The requests of a source, from when its Service is up.
-    fn new(store: &Store, source: Source) -> Self {
+    fn new(known: &Known, source: Source) -> Self {
         Self {
             began: None,
             sent: 0,
             until: None,
             fails_with: None,
-            route: Route::read(store, &source),
+            route: Route::read(known, &source),
             coming: Vec::new(),
             turns: HashMap::new(),
             crowd: Crowd::new(&source.mix),
@@ -467,8 +473,8 @@ impl Stream {
     }
 
     /// The route as it is stored now takes effect one to three seconds after `now`.
-    fn read_route(&mut self, store: &Store, revision: u64, now: Moment) {
-        let route = Route::read(store, &self.source);
+    fn read_route(&mut self, known: &Known, revision: u64, now: Moment) {
+        let route = Route::read(known, &self.source);
         let latest = self.coming.last().map_or(&self.route, |(_, route)| route);
         if route.same(latest) {
             return;
@@ -483,20 +489,6 @@ impl Stream {
 fn delay_ms(revision: u64) -> i64 {
     let spread = revision.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
     1_000 + i64::try_from(spread % 2_001).unwrap_or_default()
-}
-
-impl Lookup for Store {
-    fn virtual_services(&self) -> Vec<Object> {
-        self.list(&VIRTUAL_SERVICE, None)
-    }
-
-    fn destination_rules(&self, namespace: &str) -> Vec<Object> {
-        self.list(&DESTINATION_RULE, Some(namespace))
-    }
-
-    fn service(&self, namespace: &str, name: &str) -> Option<Object> {
-        self.get(&SERVICE, namespace, name)
-    }
 }
 
 #[cfg(test)]

@@ -271,6 +271,7 @@ impl<L: Lookup> Reader<'_, L> {
             .chain(several)
             .map(|(to, percent)| Mirror {
                 destination: self.destination(vs.namespace(), to),
+                of: None,
                 millionths: millionths(percent.unwrap_or(100.0)),
             });
         Rule::new(backends.collect(), mirrors.collect())

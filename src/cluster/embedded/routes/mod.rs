@@ -1,7 +1,9 @@
 //! Where a request goes: the routes of the cluster's mesh or gateways as they are stored, rule by rule, and whose turn it is by the weights.
 //! Pure.
 
+mod gateway_api;
 mod istio;
+mod known;
 mod pattern;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -10,6 +12,8 @@ use serde_json::Value;
 
 use super::requests::{Entry, Request, Source, turn};
 use crate::api::objects::{Object, ObjectExt};
+pub(super) use gateway_api::hostnames_meet;
+pub(super) use known::Known;
 use pattern::Test;
 
 /// The routing objects of a cluster.
@@ -18,6 +22,8 @@ pub(super) trait Lookup {
     fn virtual_services(&self) -> Vec<Object>;
     /// The `DestinationRules` of a namespace.
     fn destination_rules(&self, namespace: &str) -> Vec<Object>;
+    /// All `HTTPRoutes`, as their controllers know them.
+    fn http_routes(&self) -> Vec<Object>;
     /// A Service.
     fn service(&self, namespace: &str, name: &str) -> Option<Object>;
 }
@@ -89,6 +95,8 @@ struct Backend {
 #[derive(Debug, Clone, PartialEq)]
 struct Mirror {
     destination: Arc<Destination>,
+    /// Only requests to the backend with this index are copied.
+    of: Option<usize>,
     /// Millionths of the requests that are copied.
     millionths: u32,
 }
@@ -109,10 +117,12 @@ impl Route {
     /// The route of the source's requests, as stored. Without one it is the Service itself for requests from within; a gateway then knows
     /// nothing of the host.
     pub(super) fn read(objects: &impl Lookup, source: &Source) -> Self {
-        istio::read(objects, source).unwrap_or_else(|| match source.entry {
-            Entry::Published | Entry::Inside => Self::direct(source),
-            Entry::Gateway { .. } => Self::new(Vec::new(), Vec::new()),
-        })
+        istio::read(objects, source)
+            .or_else(|| gateway_api::read(objects, source))
+            .unwrap_or_else(|| match source.entry {
+                Entry::Published | Entry::Inside => Self::direct(source),
+                Entry::Gateway { .. } => Self::new(Vec::new(), Vec::new()),
+            })
     }
 
     /// To the Service itself.
@@ -174,7 +184,8 @@ impl Rule {
         let weights = self.backends.iter().map(|b| b.weight);
         let chosen = turn(weights.zip(&mut self.credits))?;
         let mut mirrors = Vec::new();
-        for (mirror, credit) in self.mirrors.iter().zip(&mut self.mirror_credits) {
+        let mirrors_of = self.mirrors.iter().zip(&mut self.mirror_credits);
+        for (mirror, credit) in mirrors_of.filter(|(m, _)| m.of.is_none_or(|of| of == chosen)) {
             *credit += mirror.millionths;
             if *credit >= MILLION {
                 *credit -= MILLION;

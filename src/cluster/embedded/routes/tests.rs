@@ -3,10 +3,13 @@
 use serde_json::json;
 
 use super::*;
-use crate::cluster::embedded::requests::{Crowd, Mix, Users};
+use crate::cluster::embedded::{
+    crowd::Crowd,
+    requests::{Mix, Users},
+};
 use crate::decide::facts::Moment;
 
-struct Objects(Vec<Value>);
+pub(super) struct Objects(pub(super) Vec<Value>);
 
 impl Lookup for Objects {
     fn virtual_services(&self) -> Vec<Object> {
@@ -14,6 +17,9 @@ impl Lookup for Objects {
     }
     fn destination_rules(&self, _namespace: &str) -> Vec<Object> {
         self.of("DestinationRule")
+    }
+    fn http_routes(&self) -> Vec<Object> {
+        self.of("HTTPRoute")
     }
     fn service(&self, _namespace: &str, name: &str) -> Option<Object> {
         let found = self.of("Service");
@@ -39,18 +45,18 @@ fn of_spec(spec: &Value) -> Route {
     Route::read(&Objects(vec![vs, rule]), &source())
 }
 
-fn source() -> Source {
+pub(super) fn source() -> Source {
     Source::new("ai-platform", "mcp-server", 20)
 }
 
-fn sent(route: &mut Route, users: Users) -> Option<Sent> {
+pub(super) fn sent(route: &mut Route, users: Users) -> Option<Sent> {
     let mut crowd = Crowd::new(&Mix(vec![users]));
     let who = crowd.next().unwrap();
     crowd.request(who, Moment(0), |request| route.next(request))?
 }
 
 /// Where one request of these users goes.
-fn goes(mut route: Route, users: Users) -> String {
+pub(super) fn goes(mut route: Route, users: Users) -> String {
     sent(&mut route, users).map_or("404".to_owned(), |sent| {
         sent.destination.service.to_string()
     })
