@@ -4,11 +4,13 @@ use serde_json::{Value, json};
 
 use super::{GATEWAY, HTTP_ROUTE, REFERENCE_GRANT};
 use crate::{
-    api::objects::{DEPLOYMENT, Object, ObjectExt, SERVICE},
+    api::objects::{
+        CANARY as CANARY_KIND, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, Object, ObjectExt, SERVICE,
+    },
     cluster::embedded::{
         fleet::{
-            Fleet,
-            tests::{NS, annotate, one_of, primary, seconds},
+            Fleet, FleetOptions,
+            tests::{EPOCH, NS, annotate, one_of, primary, seconds},
         },
         mesh::Mesh,
         store::Store,
@@ -285,6 +287,33 @@ async fn without_a_mesh_requests_go_to_what_the_service_selects() {
     let counts = minute(&fleet, &store).await;
     assert_eq!(counts.workloads.get(CANARY), None, "{counts:?}");
     assert_eq!(counts.no_endpoint_503, 0);
+}
+
+/// The API server of each cluster takes all that is applied to it, the Canary too.
+#[tokio::test(start_paused = true)]
+async fn a_fleet_starts_with_each_mesh() {
+    for mesh in Mesh::ALL {
+        let mut options = FleetOptions::new(EPOCH, 1.0, crate::api::crd::crds());
+        options.mesh = mesh;
+        let fleet = Fleet::start(options).unwrap();
+        let store = fleet.members()[0].server.store();
+        let canary = store.get(&CANARY_KIND, NS, "mcp-server").unwrap();
+        let provider = match mesh {
+            Mesh::Istio => "istio",
+            Mesh::GatewayApi | Mesh::Gamma => "gatewayapi:v1",
+            Mesh::None => "kubernetes",
+        };
+        assert_eq!(canary.str_at("/spec/provider"), Some(provider));
+        let crd = |name: &str| store.get(&CUSTOM_RESOURCE_DEFINITION, "", name);
+        let istio = crd("virtualservices.networking.istio.io").is_some();
+        assert_eq!(istio, mesh == Mesh::Istio);
+        let routes = crd("httproutes.gateway.networking.k8s.io");
+        let bundle = routes
+            .as_ref()
+            .and_then(|crd| crd.annotation("gateway.networking.k8s.io/bundle-version"));
+        let wanted = matches!(mesh, Mesh::GatewayApi | Mesh::Gamma).then_some("v1.6.1");
+        assert_eq!(bundle, wanted);
+    }
 }
 
 /// What a person would have written for each of the clusters.
