@@ -6,8 +6,7 @@
 use serde_json::Value;
 
 use super::{
-    Selector, owned,
-    routes::istio::{self, Route},
+    Selector, owned, routes,
     scaler::{self, Queries},
 };
 use crate::{
@@ -45,6 +44,20 @@ pub fn check(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
     all.extend(services(objects));
     if let Some(wanted) = &plan.scaler {
         all.extend(scaling(plan, objects, wanted));
+    }
+    if !plan.hooks.is_empty() {
+        all.push(Refusal::new(
+            "spec.analysis.webhooks",
+            "calling webhooks is not carried out yet",
+            "take the field out",
+        ));
+    }
+    if plan.revert_on_deletion {
+        all.push(Refusal::new(
+            "spec.revertOnDeletion",
+            "giving the target back when the Canary is deleted is not carried out yet",
+            "take the field out, or set it to false",
+        ));
     }
     all.extend(route(plan, objects));
     all.extend(sources(plan, objects));
@@ -330,26 +343,6 @@ fn route(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
             all.extend(other_canary(kind, there, objects));
         }
     }
-    let Some(there) = &objects.virtual_service else {
-        return all;
-    };
-    if owned(there, &objects.canary) {
-        return all;
-    }
-    let reason = match istio::weighted_route(&plan.service, there) {
-        Route::At(_) => return all,
-        Route::None => "none of its http routes leads to the app and nowhere else".to_owned(),
-        Route::Many(n) => {
-            format!("{n} of its http routes lead to the app, and only one can be split")
-        }
-    };
-    all.push(Refusal::new(
-        "spec.service",
-        format!("VirtualService {} is not ours, and {reason}", there.name()),
-        format!(
-            "leave one http route to host {} in it, or delete it so that it is made anew",
-            plan.service.name
-        ),
-    ));
+    all.extend(routes::check(plan, objects));
     all
 }
