@@ -32,6 +32,7 @@ mod rights;
 mod rollouts;
 mod schemas;
 mod sources;
+mod strategies;
 mod support;
 mod takeovers;
 mod tools;

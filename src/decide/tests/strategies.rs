@@ -371,7 +371,7 @@ fn a_rollback_hook_is_heard_while_the_run_waits() {
         let mut world = initialized(plan);
         world.happen(&Event::Hook(held, false));
         world.happen(&Event::Edit(2));
-        let mut pass = |world: &mut World| {
+        let pass = |world: &mut World| {
             for event in [Event::CanaryReady, Event::PrimaryReady, Event::Seconds(10)] {
                 world.happen(&event);
                 rest(world);
