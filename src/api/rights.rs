@@ -80,7 +80,7 @@ pub struct Right {
 #[must_use]
 pub fn engine() -> Vec<Rule> {
     use {Place as P, When as W};
-    vec![
+    let mut rules = vec![
         rule(
             &CANARY,
             CHANGED,
@@ -150,11 +150,21 @@ pub fn engine() -> Vec<Rule> {
             "is the only one that writes to the cluster, and sees the other replicas",
         )
         .at(P::Leases),
+    ];
+    rules.extend(calls());
+    rules.push(reviews());
+    rules
+}
+
+/// What the engine asks and calls beside the API server itself, and with which credentials.
+fn calls() -> Vec<Rule> {
+    use {Place as P, When as W};
+    vec![
         sub(
             &SERVICE,
             "services/proxy",
             &["get"],
-            "asks the cluster's Prometheus, when it runs elsewhere",
+            "asks the cluster's Prometheus and webhooks, when it runs elsewhere",
         )
         .at(P::Services)
         .when(W::Proxy),
@@ -180,7 +190,6 @@ pub fn engine() -> Vec<Rule> {
             "reads the credentials that MetricTemplates and webhooks name",
         )
         .when(W::Secret),
-        reviews(),
     ]
 }
 

@@ -106,8 +106,8 @@ enum Outcome {
     Again(String, Option<Duration>),
 }
 
-/// Tells what is rolled out apart: the same in all calls of one run, another for another revision or other tracked ConfigMaps and
-/// Secrets (`configmap/NAME` and its checksum). Flagger's own is a hash over a dump of Go's memory, which nobody else can compute.
+/// Tells what is rolled out apart: the same in all calls of one run, another for another revision or other tracked `ConfigMaps`
+/// and Secrets (`configmap/NAME` and its checksum). Flagger's own is a hash over a dump of Go's memory, which nobody else can compute.
 #[must_use]
 pub fn checksum<'a>(
     revision: &str,

@@ -29,9 +29,15 @@ fn secret(data: &Value) -> Value {
 /// What a scripted receiver answers: status, `Retry-After` and body; or an error on the way.
 type Said = Result<(u16, Option<&'static str>, &'static str), &'static str>;
 
+/// What a receiver was asked, and when, in seconds.
+type Asked = Arc<Mutex<Vec<(u64, Request<Bytes>)>>>;
+
+/// Retries, answers, what is told, and the seconds at which it was called.
+type Row<'a> = (u32, Vec<Said>, Result<(), &'a str>, Vec<u64>);
+
 /// A receiver that answers so, one after another and then the last again, and what it was asked and when, in seconds.
-fn receiver(answers: &[Said]) -> (Transport, Arc<Mutex<Vec<(u64, Request<Bytes>)>>>) {
-    let asked: Arc<Mutex<Vec<(u64, Request<Bytes>)>>> = Arc::default();
+fn receiver(answers: &[Said]) -> (Transport, Asked) {
+    let asked: Asked = Arc::default();
     let (seen, answers) = (asked.clone(), answers.to_vec());
     let began = tokio::time::Instant::now();
     let way = move |request: Request<Bytes>| {
@@ -247,9 +253,7 @@ async fn answers_and_how_often_they_are_asked_for() {
     let long = "x".repeat(400);
     let long: &'static str = Box::leak(long.into_boxed_str());
     let cut: String = format!("{}...", "x".repeat(297));
-    let request = request("http://svc.test.svc:80/", "k", &payload(), None).unwrap();
-    // Retries, answers, what is told, and the seconds at which it was called.
-    let table: Vec<(u32, Vec<Said>, Result<(), &str>, Vec<u64>)> = vec![
+    let table: Vec<Row<'_>> = vec![
         (3, vec![Ok((200, None, "OK"))], Ok(()), vec![0]),
         (0, vec![Ok((202, None, ""))], Ok(()), vec![0]),
         (3, vec![Ok((203, None, "odd"))], Err("odd"), vec![0]),
@@ -281,6 +285,15 @@ async fn answers_and_how_often_they_are_asked_for() {
             vec![0],
         ),
         (0, vec![Ok((400, None, long))], Err(&cut), vec![0]),
+    ];
+    for row in table {
+        assert_called(row).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn repetitions_and_the_waits_before_them() {
+    let table: Vec<Row<'_>> = vec![
         // 1, 2, 4, 8, 16, 30, 30 seconds.
         (
             7,
@@ -338,19 +351,24 @@ async fn answers_and_how_often_they_are_asked_for() {
             vec![0, 0],
         ),
     ];
-    for (retries, answers, expected, at) in table {
-        let (transport, asked) = receiver(&answers);
-        let patience = Patience { retries, ..PATIENT };
-        let told = call(&transport, &request, patience).await;
-        assert_eq!(told, expected.map_err(str::to_owned), "{answers:?}");
-        let asked = asked.lock().unwrap();
-        let when: Vec<u64> = asked.iter().map(|(at, _)| *at).collect();
-        assert_eq!(when, at, "{answers:?}");
-        // Each attempt is the same request, key included.
-        for (_, sent) in asked.iter() {
-            assert_eq!(sent.headers()["idempotency-key"], "k");
-            assert_eq!(sent.body(), request.body());
-        }
+    for row in table {
+        assert_called(row).await;
+    }
+}
+
+/// Each attempt is the same request, key included.
+async fn assert_called((retries, answers, expected, at): Row<'_>) {
+    let request = request("http://svc.test.svc:80/", "k", &payload(), None).unwrap();
+    let (transport, asked) = receiver(&answers);
+    let patience = Patience { retries, ..PATIENT };
+    let told = call(&transport, &request, patience).await;
+    assert_eq!(told, expected.map_err(str::to_owned), "{answers:?}");
+    let asked = asked.lock().unwrap();
+    let when: Vec<u64> = asked.iter().map(|(at, _)| *at).collect();
+    assert_eq!(when, at, "{answers:?}");
+    for (_, sent) in asked.iter() {
+        assert_eq!(sent.headers()["idempotency-key"], "k");
+        assert_eq!(sent.body(), request.body());
     }
 }
 
