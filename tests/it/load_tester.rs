@@ -97,7 +97,7 @@ async fn gates_are_closed_until_they_are_opened_each_for_its_canary() {
         ("/gate/check", "a", 403, "Forbidden"),
         ("/rollback/close", "a", 202, ""),
         ("/rollback/check", "a", 403, "Forbidden"),
-        ("/no/such", "a", 404, "404 page not found"),
+        ("/no/such", "a", 400, "metadata not found in payload"),
     ] {
         assert_eq!(
             ask(path, name).await,
@@ -133,7 +133,11 @@ async fn bash_is_answered_by_a_table() {
     let nothing = payload(&json!({}));
     let (code, _) = call(&rig, "http://flagger-loadtester.test/", Some(nothing)).await;
     assert_eq!(code, 400);
-    assert_eq!(run(&rig, "helmv3", "test podinfo").await, 400);
+    // There is none; what it would say is in the table.
+    assert_eq!(run(&rig, "helmv3", "test podinfo").await, 500);
+    rig.member().load_tester().answers("test podinfo", 200, "");
+    assert_eq!(run(&rig, "helmv3", "test podinfo").await, 200);
+    assert_eq!(run(&rig, "spam", "x").await, 400);
 }
 
 /// hey really sends requests at the canary, as many as it says and as long as it says, each command once at a time.
