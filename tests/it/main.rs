@@ -14,6 +14,7 @@ mod embedded_fleet;
 mod engine;
 mod genuine;
 mod handovers;
+mod hooks;
 mod http;
 mod interventions;
 mod kubectl;
