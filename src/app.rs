@@ -141,6 +141,7 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         sources,
         engine,
         auth,
+        gate_open_checks,
         allowed_host,
         driving,
     } = config;
@@ -169,9 +170,14 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
     if let Some(driving) = &driving {
         control = control.with(driving.leading());
     }
+    let gates = http::gate::Gates {
+        control: control.clone(),
+        open_checks: gate_open_checks,
+    };
     let server = McpServer::new(control, metrics.clone(), draining.clone());
     let mut options = http::Options::new(allowed_host, ready(&draining), metrics);
     options.tokens = tokens;
+    options.gates = Some(gates);
     if let Some(driving) = &driving {
         options.healthy = healthy(driving);
     }

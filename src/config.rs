@@ -71,6 +71,8 @@ pub struct Serve {
     pub engine: bool,
     /// How callers prove who they are.
     pub auth: Auth,
+    /// The webhooks that only say whether a gate is open are for everybody.
+    pub gate_open_checks: bool,
     /// Host headers to accept beside the loopback names.
     pub allowed_host: Vec<String>,
     /// How rollouts are driven.
@@ -204,12 +206,14 @@ impl Judge {
             allowed_host,
             auth,
             auth_file,
+            gate_open_checks,
             insecure,
             driving,
         } = args;
         let insecure = self.boolean("--insecure", &insecure);
         let open = insecure.unwrap_or(true) || auth != "none";
         let auth = self.auth(&auth, auth_file);
+        let gate_open_checks = self.boolean("--gate-open-checks", &gate_open_checks);
         let listen = self.listen(&listen, open, true);
         let embedded = self.boolean("--embedded", &embedded);
         let speed = self.speed("--embedded-speed", &embedded_speed);
@@ -227,6 +231,7 @@ impl Judge {
         Some(Serve {
             listen: listen?,
             auth: auth?,
+            gate_open_checks: gate_open_checks?,
             embedded: embedded?.then_some(speed?),
             sources,
             engine: engine?,

@@ -1,6 +1,7 @@
 //! Custom resources and wire types: pure.
 
 pub mod crd;
+pub mod gate;
 pub mod metric_template;
 pub mod names;
 pub mod objects;

@@ -3,9 +3,11 @@
 mod act;
 mod ask;
 pub mod control;
+pub mod coordinate;
 mod ctx;
 mod definition;
 mod event_hooks;
+mod gates;
 mod home;
 mod hooks;
 mod lead;

@@ -63,6 +63,7 @@ fn the_defaults_are_those_of_the_manual() {
             sources: no_sources(),
             engine: true,
             auth: Auth::None,
+            gate_open_checks: false,
             allowed_host: Vec::new(),
             driving: defaults(),
         }))
@@ -99,7 +100,7 @@ fn every_flag_arrives() {
     let line = "canary-mcp serve --listen 0.0.0.0:0 --embedded --embedded-speed 600 --kubeconfig Cargo.toml:README.md --lead prod-* \
                 --lead staging --engine off --mesh-provider istio --metrics-server https://prometheus.example/p/ \
                 --event-webhook https://hooks.example/T0/x \
-                --allowed-host mcp.example.com --allow-hosts *.datadoghq.com --auth static-tokens --auth-file tokens --lease-namespace leases \
+                --allowed-host mcp.example.com --allow-hosts *.datadoghq.com --auth static-tokens --auth-file tokens --gate-open-checks --lease-namespace leases \
                 --home staging --lead-at-most 3 --context prod-* --argocd-namespace argocd --argocd-context staging \
                 --cluster-labels prod-kr=env=production,region=kr --clusters-file LICENSE --selector-labels app,k8s-app \
                 --include-label-prefix team.example.com/ --namespace ai-platform --namespace payments";
@@ -128,6 +129,7 @@ fn every_flag_arrives() {
             },
             engine: false,
             auth: Auth::StaticTokens("tokens".into()),
+            gate_open_checks: true,
             allowed_host: vec!["mcp.example.com".to_owned()],
             driving: Driving {
                 mesh_provider: "istio".to_owned(),

@@ -12,6 +12,7 @@ mod dry_run;
 mod embedded_api;
 mod embedded_fleet;
 mod engine;
+mod gates;
 mod genuine;
 mod handovers;
 mod hooks;
