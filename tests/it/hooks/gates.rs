@@ -149,6 +149,7 @@ async fn hooks_after_the_end_act_on_the_ends_that_they_name() {
         after_end(&rig)[2..],
         ["/always Failed 0", "/restore Failed 0", "/broken Failed 0"]
     );
+    rig.pass(30).await;
     let failed = "Post-rollout hook broken failed no (answered 500)";
     assert_eq!(rig.warnings(failed), 1, "{:?}", warnings(&rig));
     assert_eq!(

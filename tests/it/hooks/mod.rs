@@ -39,7 +39,10 @@ async fn rig(hooks: &[Value]) -> Rig {
     });
     says(&rig, "", 200, "");
     says(&rig, "/rollback", 403, "Forbidden");
-    rig.initialize().await
+    let rig = rig.initialize().await;
+    // What is told of that has arrived.
+    rig.pass(5).await;
+    rig
 }
 
 /// From now on this path is answered so.
@@ -47,6 +50,14 @@ fn says(rig: &Rig, path: &str, code: u16, body: &str) {
     rig.member()
         .load_tester()
         .script(Script::answer(path, code, body));
+}
+
+/// From now on this path is answered with this status, so much later.
+fn says_late(rig: &Rig, path: &str, code: u16, seconds: i64) {
+    rig.member().load_tester().script(Script {
+        after_ms: seconds * 1_000,
+        ..Script::answer(path, code, "late")
+    });
 }
 
 /// The calls so far that are no events.
