@@ -100,7 +100,7 @@ fn global(url: &str) -> Hook {
 
 impl EventHooks {
     /// Queues an event.
-    pub(super) fn send(&mut self, sender: Sender, receivers: Receivers, facts: Facts, tell: Tell) {
+    pub(super) fn send(&mut self, sender: &Sender, receivers: Receivers, facts: Facts, tell: Tell) {
         let at = sender.cluster.clock().now();
         self.count += 1;
         let Receivers { hooks, global } = receivers;
@@ -167,9 +167,10 @@ impl Sender {
             cluster: &self.cluster,
             namespace: &self.namespace,
         };
-        let namer = match event.global {
-            true => Namer::Flag,
-            false => Namer::Manifest(&self.namespace),
+        let namer = if event.global {
+            Namer::Flag
+        } else {
+            Namer::Manifest(&self.namespace)
         };
         let run = facts.payload.run.as_deref().unwrap_or("none");
         let key = format!("{run}/{}/{}/{n}", hook.kind.name(), hook.name);

@@ -115,7 +115,7 @@ impl Facts {
     }
 }
 
-/// `status.trackedConfigs`: what of the ConfigMaps and Secrets belongs to the revision.
+/// `status.trackedConfigs`: what of the `ConfigMaps` and Secrets belongs to the revision.
 fn tracked(objects: &Objects) -> Vec<(&str, &str)> {
     let recorded = objects.canary.pointer("/status/trackedConfigs");
     let each = recorded.and_then(|t| t.as_object()).into_iter().flatten();

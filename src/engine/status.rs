@@ -185,7 +185,7 @@ impl Rollout {
             name: self.ctx.name.clone(),
         };
         let queue = &mut self.event_hooks;
-        queue.send(sender, receivers, facts, tell.clone());
+        queue.send(&sender, receivers, facts, tell.clone());
     }
 
     /// Says something that is so for a while, once.
