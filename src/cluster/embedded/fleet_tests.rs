@@ -8,7 +8,7 @@ use crate::{
     cluster::embedded::controllers::{ENDPOINTS, HPA, pods::is_ready},
 };
 
-const EPOCH: Moment = Moment(1_795_219_200_000);
+pub(in crate::cluster::embedded) const EPOCH: Moment = Moment(1_795_219_200_000);
 pub(in crate::cluster::embedded) const NS: &str = "ai-platform";
 
 /// One cluster with the manifests and, if asked for, traffic.

@@ -4,11 +4,13 @@ use serde_json::{Value, json};
 
 use super::{GATEWAY, HTTP_ROUTE, REFERENCE_GRANT};
 use crate::{
-    api::objects::{DEPLOYMENT, Object, ObjectExt, SERVICE},
+    api::objects::{
+        CANARY as CANARY_KIND, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, Object, ObjectExt, SERVICE,
+    },
     cluster::embedded::{
         fleet::{
-            Fleet,
-            tests::{NS, annotate, one_of, primary, seconds},
+            Fleet, FleetOptions,
+            tests::{EPOCH, NS, annotate, one_of, primary, seconds},
         },
         mesh::Mesh,
         store::Store,
@@ -35,7 +37,7 @@ fn rules(primary: i64, canary: i64) -> Value {
     }])
 }
 
-fn create(store: &Store, parent: Value, rules: Value) {
+fn create(store: &Store, parent: &Value, rules: &Value) {
     let route = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
         "metadata": {"name": "mcp-server", "namespace": NS},
         "spec": {"parentRefs": [parent], "rules": rules}});
@@ -98,7 +100,7 @@ async fn share(fleet: &Fleet, store: &Store) -> i64 {
 async fn a_route_is_accepted_half_a_second_later_and_followed_one_to_three_after_that() {
     for (mesh, parent) in [(Mesh::GatewayApi, gateway()), (Mesh::Gamma, service())] {
         let (fleet, store) = cluster(mesh).await;
-        create(&store, parent, rules(90, 10));
+        create(&store, &parent, &rules(90, 10));
         store.clock().sleep(400).await;
         assert_eq!(route(&store).array_at("/status/parents").len(), 0);
         store.clock().sleep(200).await;
@@ -131,7 +133,7 @@ async fn a_route_is_accepted_half_a_second_later_and_followed_one_to_three_after
 #[tokio::test(start_paused = true)]
 async fn a_route_is_refused_for_the_reasons_that_the_api_names() {
     let (_fleet, store) = cluster(Mesh::GatewayApi).await;
-    create(&store, gateway(), rules(100, 0));
+    create(&store, &gateway(), &rules(100, 0));
     let mut section = gateway();
     section["sectionName"] = json!("https");
     let mut missing = rules(100, 0);
@@ -181,7 +183,7 @@ async fn a_route_is_refused_for_the_reasons_that_the_api_names() {
     assert_eq!(condition(&store, "ResolvedRefs"), sound.1);
     // Of a gateway that is not there nobody says anything.
     change(&store, |spec| {
-        spec["parentRefs"] = json!([{"name": "other"}])
+        spec["parentRefs"] = json!([{"name": "other"}]);
     });
     seconds(&store, 10).await;
     assert_eq!(route(&store).array_at("/status/parents").len(), 0);
@@ -216,7 +218,7 @@ async fn a_route_is_refused_for_the_reasons_that_the_api_names() {
 #[tokio::test(start_paused = true)]
 async fn a_gateway_is_programmed_and_counts_its_routes() {
     let (_fleet, store) = cluster(Mesh::GatewayApi).await;
-    create(&store, gateway(), rules(100, 0));
+    create(&store, &gateway(), &rules(100, 0));
     seconds(&store, 2).await;
     let gateway = store.get(&GATEWAY, "istio-ingress", "gateway").unwrap();
     let status = &gateway["status"];
@@ -234,7 +236,7 @@ async fn a_gateway_is_programmed_and_counts_its_routes() {
 async fn a_controller_may_be_late_silent_or_refuse_and_traffic_follows_what_it_accepted() {
     let (fleet, store) = cluster(Mesh::GatewayApi).await;
     let acceptance = fleet.members()[0].acceptance();
-    create(&store, gateway(), rules(100, 0));
+    create(&store, &gateway(), &rules(100, 0));
     seconds(&store, 5).await;
     acceptance.late(30_000);
     change(&store, |spec| spec["rules"] = rules(0, 100));
@@ -285,6 +287,33 @@ async fn without_a_mesh_requests_go_to_what_the_service_selects() {
     let counts = minute(&fleet, &store).await;
     assert_eq!(counts.workloads.get(CANARY), None, "{counts:?}");
     assert_eq!(counts.no_endpoint_503, 0);
+}
+
+/// The API server of each cluster takes all that is applied to it, the Canary too.
+#[tokio::test(start_paused = true)]
+async fn a_fleet_starts_with_each_mesh() {
+    for mesh in Mesh::ALL {
+        let mut options = FleetOptions::new(EPOCH, 1.0, crate::api::crd::crds());
+        options.mesh = mesh;
+        let fleet = Fleet::start(options).unwrap();
+        let store = fleet.members()[0].server.store();
+        let canary = store.get(&CANARY_KIND, NS, "mcp-server").unwrap();
+        let provider = match mesh {
+            Mesh::Istio => "istio",
+            Mesh::GatewayApi | Mesh::Gamma => "gatewayapi:v1",
+            Mesh::None => "kubernetes",
+        };
+        assert_eq!(canary.str_at("/spec/provider"), Some(provider));
+        let crd = |name: &str| store.get(&CUSTOM_RESOURCE_DEFINITION, "", name);
+        let istio = crd("virtualservices.networking.istio.io").is_some();
+        assert_eq!(istio, mesh == Mesh::Istio);
+        let routes = crd("httproutes.gateway.networking.k8s.io");
+        let bundle = routes
+            .as_ref()
+            .and_then(|crd| crd.annotation("gateway.networking.k8s.io/bundle-version"));
+        let wanted = matches!(mesh, Mesh::GatewayApi | Mesh::Gamma).then_some("v1.6.1");
+        assert_eq!(bundle, wanted);
+    }
 }
 
 /// What a person would have written for each of the clusters.

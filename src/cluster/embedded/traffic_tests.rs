@@ -151,8 +151,6 @@ async fn a_request_that_no_rule_takes_is_a_404() {
     let http = json!([{"match": [{"headers": {"x-canary": {}}}], "route": split(100, 0)}]);
     let (fleet, store) = routed(http).await;
     let counts = minute(&fleet, &store).await;
-    assert_eq!(
-        (counts.total, counts.no_route_404, counts.no_endpoint_503),
-        (1_200, 1_140, 0)
-    );
+    assert!(near(counts.no_route_404, 1_140), "{counts:?}");
+    assert_eq!(counts.no_endpoint_503, 0);
 }
