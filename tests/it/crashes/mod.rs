@@ -54,12 +54,25 @@ fn without_autoscaler(rig: &Rig) {
 /// A wish of a person, as the tools leave it.
 fn wish(rig: &Rig, verb: &str, skip: bool) {
     let request = json!({"id": format!("{verb}-1"), "verb": verb, "skip": skip, "by": "test", "reason": "because"});
-    rig.annotate(
-        &CANARY,
-        "mcp-server",
-        "canary-mcp.dev/request",
-        &request.to_string(),
+    ask(rig, &request);
+}
+
+/// The same with a name of its own, for stories with several.
+fn wish_named(rig: &Rig, verb: &str, name: &str) {
+    ask(rig, &json!({"id": name, "verb": verb, "by": "test"}));
+}
+
+/// Back to a kept revision, analysed.
+fn go_back(rig: &Rig, revision: &str) {
+    ask(
+        rig,
+        &json!({"id": "back", "verb": "rollback", "to": revision, "by": "test"}),
     );
+}
+
+fn ask(rig: &Rig, request: &Value) {
+    let text = request.to_string();
+    rig.annotate(&CANARY, "mcp-server", "canary-mcp.dev/request", &text);
 }
 
 /// Every change so far.

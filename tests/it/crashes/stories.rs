@@ -4,9 +4,9 @@ use canary_mcp::{
     api::objects::{CANARY, ObjectExt},
     decide::state::Phase,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use super::{wish, without_autoscaler};
+use super::{go_back, wish, wish_named, without_autoscaler};
 use crate::support::Rig;
 
 async fn initialized(rig: &Rig) {
@@ -133,4 +133,77 @@ pub(super) async fn good_without_an_autoscaler(rig: &Rig, arm: &dyn Fn()) {
     arm();
     rig.set_image("1.1.0");
     rig.until_phase(Phase::Succeeded).await;
+}
+
+/// The analysis of the Canary, a minute's interval, with these fields; without metrics every analysis passes.
+fn analysed(rig: &Rig, fields: Value) {
+    rig.edit_spec(|spec| {
+        spec["analysis"] = fields.clone();
+        spec["analysis"]["interval"] = "1m".into();
+        spec["analysis"]["metrics"] = json!([]);
+    });
+}
+
+async fn promoted(rig: &Rig, arm: &dyn Fn()) {
+    initialized(rig).await;
+    arm();
+    rig.set_image("1.1.0");
+    rig.until_phase(Phase::Succeeded).await;
+}
+
+pub(super) async fn a_b_testing(rig: &Rig, arm: &dyn Fn()) {
+    let users = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
+    analysed(rig, json!({"iterations": 2, "match": users}));
+    promoted(rig, arm).await;
+}
+
+pub(super) async fn blue_green_on_copies(rig: &Rig, arm: &dyn Fn()) {
+    analysed(rig, json!({"iterations": 2, "mirror": true}));
+    promoted(rig, arm).await;
+}
+
+pub(super) async fn weights_with_cookies(rig: &Rig, arm: &dyn Fn()) {
+    let cookies = json!({"cookieName": "canary", "primaryCookieName": "primary"});
+    analysed(
+        rig,
+        json!({"stepWeights": [20, 60], "stepWeightPromotion": 30, "sessionAffinity": cookies}),
+    );
+    promoted(rig, arm).await;
+}
+
+/// All three gates, each opened as soon as it waits.
+pub(super) async fn opened_gate_by_gate(rig: &Rig, arm: &dyn Fn()) {
+    analysed(rig, json!({"stepWeights": [20]}));
+    let gates = "rollout,traffic,promotion";
+    rig.annotate(&CANARY, "mcp-server", "canary-mcp.dev/gate", gates);
+    initialized(rig).await;
+    arm();
+    rig.set_image("1.1.0");
+    for gate in ["rollout", "traffic", "promotion"] {
+        rig.until(|c| c.str_at("/status/run/waiting/what") == Some(gate))
+            .await;
+        rig.pass(3).await;
+        wish_named(rig, "promote", gate);
+    }
+    rig.until_phase(Phase::Succeeded).await;
+}
+
+/// A failed revision is tried once more, and the version that it replaced at last is gone back to.
+pub(super) async fn retried_and_gone_back(rig: &Rig, arm: &dyn Fn()) {
+    analysed(rig, json!({"stepWeights": [20]}));
+    initialized(rig).await;
+    rig.set_image("1.1.0");
+    rig.until(at_weight(20)).await;
+    wish_named(rig, "rollback", "first");
+    rig.until_phase(Phase::Failed).await;
+    let before = rig
+        .canary()
+        .str_at("/status/lastPromotedSpec")
+        .map(str::to_owned);
+    arm();
+    wish_named(rig, "reset", "again");
+    rig.until_phase(Phase::Succeeded).await;
+    go_back(rig, &before.unwrap());
+    rig.until(|c| c.int_at("/status/run/n") == Some(3) && at_stage("idle")(c))
+        .await;
 }
