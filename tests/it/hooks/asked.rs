@@ -225,7 +225,8 @@ async fn a_url_that_leads_out_of_the_cluster_is_refused() {
     assert_eq!(
         accepted["message"],
         "spec.analysis.webhooks[rollout].url: the url names an IP address, which a manifest may not: name a Service (name.namespace), or set \
-         the address by a flag; name a Service of the cluster, or a host that the engine's --allow-hosts has"
+         the address by a flag; name a Service of the cluster, or a host that the engine's --allow-hosts has; credentials belong into \
+         request.headersFrom"
     );
     assert_eq!(rig.member().load_tester().calls(), []);
 }
