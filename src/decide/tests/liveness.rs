@@ -8,9 +8,22 @@ use super::{
     world::{Event, Health, World},
 };
 use crate::decide::{
-    effect::Weights,
+    effect::Traffic,
     state::{Phase, Stage},
 };
+
+/// Everybody who is asked says yes, and nobody has to wait for others.
+fn open_all(world: &mut World) {
+    world.refusing.clear();
+    for event in [
+        Event::Gates(false, false, false),
+        Event::Pending(false),
+        Event::Queue(None),
+    ] {
+        world.happen(&event);
+        rest(world);
+    }
+}
 
 /// Lets pods come up and time pass until nothing goes on.
 fn let_it_end(world: &mut World) {
@@ -24,8 +37,8 @@ fn let_it_end(world: &mut World) {
 
 fn assert_idle_shape(world: &World) {
     assert_eq!(world.state.stage, Stage::Idle, "{:?}", world.state);
-    assert_eq!(world.state.weight, 0);
-    assert_eq!(world.route, Some(Weights::PRIMARY));
+    assert_eq!(world.state.weight(), 0);
+    assert_eq!(world.route, Some(Traffic::PRIMARY));
     assert_eq!(world.target.desired, 0);
     assert!(world.paused);
 }
@@ -70,7 +83,7 @@ fn a_closed_gate_holds_the_last_weight_for_ever() {
     let mut world = started(plan().gated(), Health::Good);
     let_it_end(&mut world);
     assert_eq!(world.state.phase, Phase::WaitingPromotion);
-    assert_eq!(world.route, Some(Weights::to_canary(15)));
+    assert_eq!(world.route, Some(Traffic::to_canary(15)));
     assert_eq!(world.primary.as_ref().unwrap().template, 1);
 }
 
@@ -86,11 +99,12 @@ proptest! {
             rest(&mut world);
         }
         for event in [
-            Event::Suspend(false), Event::Gate(false), Event::Threshold(1000), Event::Analysis(Health::Good),
+            Event::Suspend(false), Event::Gates(false, false, false), Event::Threshold(1000), Event::Analysis(Health::Good),
         ] {
             world.happen(&event);
             rest(&mut world);
         }
+        open_all(&mut world);
         let_it_end(&mut world);
         assert_idle_shape(&world);
         prop_assert!(!world.state.phase.running());
@@ -106,6 +120,7 @@ proptest! {
     #[test]
     fn a_failing_analysis_ends_failed(plan in plans(), seconds in 1_i64..90, silent in any::<bool>()) {
         let mut world = started(plan, if silent { Health::Silent } else { Health::Bad });
+        open_all(&mut world);
         for _ in 0..600 {
             for event in [Event::CanaryReady, Event::Seconds(seconds)] {
                 world.happen(&event);

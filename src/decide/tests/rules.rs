@@ -2,13 +2,13 @@
 
 use super::fixtures::{act, plan, seen, state};
 use crate::decide::{
-    effect::{Copied, Effect, Weights},
+    effect::{Copied, Effect, Traffic},
     facts::{Answers, Seen},
     rules::broken,
     state::{Phase, Stage, State, Verdict},
 };
 
-const WEIGHT: &str = "a route write gives the canary at most the next planned weight";
+const WEIGHT: &str = "a route write gives the canary at most what the next planned step does";
 const DEAD: &str =
     "no write raises the share of a copy without a ready endpoint while the other has one";
 const SETTLED: &str = "scale-down comes after the route write was observed and has settled";
@@ -45,7 +45,7 @@ fn becoming(state: &State, change: impl FnOnce(&mut State)) -> Vec<&'static str>
 
 #[test]
 fn wrong_effects_are_caught() {
-    let to = |canary| Effect::Weights(Weights::to_canary(canary));
+    let to = |canary| Effect::Traffic(Traffic::to_canary(canary));
     let ready = || seen().canary_ready();
     let none: [&str; 0] = [];
     let rows: [(&str, State, Seen, Effect, &[&str]); 17] = [
