@@ -8,12 +8,12 @@ pub const MANAGER: &str = "canary-mcp";
 pub const REQUEST: &str = "canary-mcp.dev/request";
 /// Built-in gates, comma-separated: `rollout`, `traffic`, `promotion`.
 pub const GATE: &str = "canary-mcp.dev/gate";
-/// State of the gates that our HTTP endpoints answer for, JSON (`api::gate::GateState`).
-pub const GATE_STATE: &str = "canary-mcp.dev/gate-state";
 /// `"true"` promotes one run without analysis; taken off by the engine. The guide's.
 pub const SKIP_ANALYSIS: &str = "flagger.app/skip-analysis";
 /// `"true"` analyses the revision anew; taken off by the engine. The guide's.
 pub const RESET: &str = "flagger.app/reset";
+/// State of the gates that our HTTP endpoints answer for, JSON (`api::gate::GateState`).
+pub const GATE_STATE: &str = "canary-mcp.dev/gate-state";
 /// `"true"` lets us take over a Canary whose status another controller wrote last.
 pub const ADOPT: &str = "canary-mcp.dev/adopt";
 /// The `leaseTransitions` of the holder that an object belongs to: the fence.

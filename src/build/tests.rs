@@ -4,5 +4,7 @@ mod apart;
 mod check;
 mod fixtures;
 mod istio;
+mod istio_strategies;
+mod route_rules;
 mod services;
 mod workload;

@@ -18,5 +18,6 @@ mod requests;
 mod rules;
 mod share;
 mod still;
+mod strategies;
 mod verdicts;
 mod world;
