@@ -4,6 +4,7 @@
 mod annotations;
 mod back;
 mod coordinate;
+mod hooks;
 mod people;
 mod webhooks;
 
