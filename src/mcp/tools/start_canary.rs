@@ -102,7 +102,7 @@ impl McpServer {
             Some(image) => input::check_image(image)?,
             None if retry => {}
             None => {
-                let text = "is missing; only with retry it is the one that has failed";
+                let text = "is needed, unless retry tries the one that has failed";
                 return Err(input::invalid("image", text));
             }
         }
