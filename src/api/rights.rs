@@ -239,7 +239,10 @@ pub fn read_only() -> Vec<Rule> {
             "tells the pods of both copies apart in a dry run",
         ),
         shown(&POD, "shows what a rollout waits for"),
-        shown(&CONTROLLER_REVISION, "sees in a dry run what is pinned"),
+        shown(
+            &CONTROLLER_REVISION,
+            "shows what can be gone back to, and sees in a dry run what is pinned",
+        ),
         rule(&SERVICE, WATCHED, "checks a Canary before a run"),
         rule(&VIRTUAL_SERVICE, WATCHED, "checks a Canary before a run").when(When::Istio),
         rule(&DESTINATION_RULE, WATCHED, "checks a Canary before a run").when(When::Istio),
