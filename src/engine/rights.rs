@@ -10,7 +10,7 @@ use std::{
 use futures::future::join_all;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Settings, ask, rollout::Rollout};
+use super::{Settings, ask, hooks, rollout::Rollout};
 use crate::{
     api::{
         objects::Objects,
@@ -88,6 +88,16 @@ pub(super) fn needed(
         wanted.map(|s| s.namespace.clone()).collect()
     };
     let own = || BTreeSet::from([plan.namespace.clone()]);
+    let called = hooks::proxied(plan, settings, cluster);
+    let called = |verb: &str| -> BTreeSet<String> {
+        let of = called.iter().filter(|(of, _)| *of == verb);
+        of.map(|(_, namespace)| namespace.clone()).collect()
+    };
+    let secrets = || {
+        let mut of = of(&|source| source.secret);
+        of.extend(hooks::reads_secrets(plan).then(|| plan.namespace.clone()));
+        of
+    };
     let mut needed = Needed::new();
     let rules = rights::engine();
     for (rule, right) in rights::each(&rules) {
@@ -97,10 +107,9 @@ pub(super) fn needed(
             (_, When::Always) => own(),
             (_, When::Scaler) => plan.scaler.iter().flat_map(|_| own()).collect(),
             (_, When::Template) => of(&|source| source.template),
-            (_, When::Secret) => of(&|source| source.secret),
+            (_, When::Secret) => secrets(),
             (_, When::Proxy) => through(),
-            // No spec with webhooks is carried out yet.
-            (_, When::Hook) => BTreeSet::new(),
+            (_, When::Hook) => called(right.verb),
         };
         for namespace in namespaces {
             needed.entry(namespace).or_default().insert(right);

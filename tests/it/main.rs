@@ -16,6 +16,7 @@ mod gates;
 mod genuine;
 mod guide;
 mod handovers;
+mod hooks;
 mod http;
 mod interventions;
 mod kubectl;
