@@ -21,7 +21,7 @@ use crate::{
     decide::{
         self, Step,
         facts::Answers,
-        plan::Plan,
+        plan::{Plan, Router},
         state::{Stage, State},
     },
     outbound::address::Route,
@@ -105,6 +105,9 @@ pub(super) fn needed(
         let namespaces = match (rule.place, rule.when) {
             (Place::Leases | Place::Cluster, _) | (_, When::Welcome) => continue,
             (_, When::Always) => own(),
+            (_, When::Istio) if plan.router == Router::Istio => own(),
+            (_, When::Gateway) if plan.router == Router::GatewayApi => own(),
+            (_, When::Istio | When::Gateway) => continue,
             (_, When::Scaler) => plan.scaler.iter().flat_map(|_| own()).collect(),
             (_, When::Template) => of(&|source| source.template),
             (_, When::Secret) => secrets(),
