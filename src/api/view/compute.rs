@@ -195,7 +195,12 @@ fn waiting_for(
         return Some(held_back(waiting));
     }
     let refused = || objects.http_route.as_deref().and_then(route::pending);
-    let taken_up = |why: String| wait("the route to be accepted".to_owned(), Some(clean(&why, LONGEST)));
+    let taken_up = |why: String| {
+        wait(
+            "the route to be accepted".to_owned(),
+            Some(clean(&why, LONGEST)),
+        )
+    };
     let route = || {
         let settles = || wait("the mesh to take up the route".to_owned(), None);
         refused().map_or_else(settles, taken_up)
