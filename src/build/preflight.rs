@@ -35,7 +35,10 @@ pub fn warnings(plan: &Plan, objects: &Objects, queries: &[(String, String)]) ->
                 .to_owned(),
         );
     }
-    all.extend(plan.hooks(HookKind::Rollback).filter_map(|(_, hook)| acts(hook)));
+    all.extend(
+        plan.hooks(HookKind::Rollback)
+            .filter_map(|(_, hook)| acts(hook)),
+    );
     let gates = plan.gates;
     for (gate, name) in [
         (gates.rollout, "rollout"),
@@ -71,8 +74,10 @@ pub fn warnings(plan: &Plan, objects: &Objects, queries: &[(String, String)]) ->
 /// every run as soon as it works.
 fn acts(hook: &Hook) -> Option<String> {
     let of = |key: &str| hook.metadata.iter().find(|(k, _)| k == key);
-    let command = of("cmd").is_some() && of("type").is_none_or(|(_, kind)| ["cmd", "bash"].contains(&kind.as_str()));
-    let action = command || of("method").is_some() || of("body").is_some() || hook.request.is_some();
+    let command = of("cmd").is_some()
+        && of("type").is_none_or(|(_, kind)| ["cmd", "bash"].contains(&kind.as_str()));
+    let action =
+        command || of("method").is_some() || of("body").is_some() || hook.request.is_some();
     action.then(|| {
         format!(
             "rollback hook {} does something, but it is asked at each analysis, and a 2xx answer rolls back: to do it after a rollback, \

@@ -7,8 +7,14 @@ use serde_json::Value;
 const README: &str = include_str!("../../../README.md");
 const DEFINITIONS: [(&str, &str); 3] = [
     ("Canary", include_str!("../../../src/api/crds/canary.yaml")),
-    ("MetricTemplate", include_str!("../../../src/api/crds/metric_template.yaml")),
-    ("AlertProvider", include_str!("../../../src/api/crds/alert_provider.yaml")),
+    (
+        "MetricTemplate",
+        include_str!("../../../src/api/crds/metric_template.yaml"),
+    ),
+    (
+        "AlertProvider",
+        include_str!("../../../src/api/crds/alert_provider.yaml"),
+    ),
 ];
 const VERDICTS: [&str; 4] = ["same", "fixed", "wider", "not yet"];
 
@@ -81,7 +87,11 @@ fn the_readme_says_of_every_field_what_is_done_with_it() {
         let defined = defined(definition);
         let listed = listed(kind);
         let once: BTreeSet<String> = listed.iter().cloned().collect();
-        assert_eq!(once.len(), listed.len(), "{kind}: a field stands twice: {listed:?}");
+        assert_eq!(
+            once.len(),
+            listed.len(),
+            "{kind}: a field stands twice: {listed:?}"
+        );
         let missing: Vec<_> = defined.difference(&once).collect();
         assert_eq!(missing, Vec::<&String>::new(), "{kind}: not in the README");
         let unknown: Vec<_> = once.difference(&defined).collect();

@@ -20,6 +20,7 @@ use canary_mcp::{
 use http::Request;
 use serde_json::{Value, json};
 
+use super::meant::MEANT;
 use crate::support::{NAME, Rig, World as _};
 
 macro_rules! manifests {
@@ -71,7 +72,10 @@ fn canary(text: &str) -> Value {
     let text = text
         .replace("{{ .Release.Namespace }}", "ai-platform")
         .replace("{{ .Values.service.port }}", "8080")
-        .replace("{{ .Values.flagger.gateway }}", "istio-system/public-gateway");
+        .replace(
+            "{{ .Values.flagger.gateway }}",
+            "istio-system/public-gateway",
+        );
     let shown: Value = serde_saphyr::from_str(&text).unwrap();
     let mut canary = if shown.get("kind").is_some() {
         shown
@@ -107,12 +111,26 @@ async fn applied(rig: &Rig, canary: &Value) -> Result<Value, String> {
             .unwrap()
     };
     let namespace = canary.namespace();
-    if rig.member().server.store().get(&NAMESPACE, "", namespace).is_none() {
-        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
-        let made: kube::Result<Value> = client.request(post("/api/v1/namespaces".to_owned(), &body)).await;
+    if rig
+        .member()
+        .server
+        .store()
+        .get(&NAMESPACE, "", namespace)
+        .is_none()
+    {
+        let body =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}});
+        let made: kube::Result<Value> = client
+            .request(post("/api/v1/namespaces".to_owned(), &body))
+            .await;
         made.unwrap();
     }
-    let Kind { group, version, plural, .. } = CANARY;
+    let Kind {
+        group,
+        version,
+        plural,
+        ..
+    } = CANARY;
     let path = format!("/apis/{group}/{version}/namespaces/{namespace}/{plural}");
     let stored: kube::Result<Value> = client.request(post(path, canary)).await;
     stored.map_err(|error| match error {
@@ -140,8 +158,18 @@ fn meaning(canary: &Value) -> String {
 fn without(canary: &Value, refused: &[Refusal]) -> Value {
     let mut rest = canary.clone();
     for refusal in refused.iter().rev() {
-        let unknown = refusal.path.strip_suffix(".name").filter(|_| refusal.reason.starts_with("there is no built-in metric"));
-        let pointer = format!("/{}", unknown.unwrap_or(&refusal.path).replace('[', ".").replace(']', "").replace('.', "/"));
+        let unknown = refusal
+            .path
+            .strip_suffix(".name")
+            .filter(|_| refusal.reason.starts_with("there is no built-in metric"));
+        let pointer = format!(
+            "/{}",
+            unknown
+                .unwrap_or(&refusal.path)
+                .replace('[', ".")
+                .replace(']', "")
+                .replace('.', "/")
+        );
         let (parent, key) = pointer.rsplit_once('/').unwrap();
         match rest.pointer_mut(parent) {
             Some(Value::Array(items)) => {
@@ -194,7 +222,12 @@ fn said(plan: &Plan, canary: &Value) -> String {
     let steps: Vec<String> = plan.steps.iter().map(step).collect();
     writeln!(text, "steps: {}", steps.join(", ")).unwrap();
     if (plan.primary_ready, plan.canary_ready) != (100, 100) {
-        writeln!(text, "ready: {}% primary, {}% canary", plan.primary_ready, plan.canary_ready).unwrap();
+        writeln!(
+            text,
+            "ready: {}% primary, {}% canary",
+            plan.primary_ready, plan.canary_ready
+        )
+        .unwrap();
     }
     if let Some(replicas) = plan.canary_replicas {
         let name = match replicas {
@@ -205,18 +238,36 @@ fn said(plan: &Plan, canary: &Value) -> String {
         writeln!(text, "replicas: {name}").unwrap();
     }
     if let Some(affinity) = &plan.affinity {
-        writeln!(text, "cookie: {} for {} s", affinity.cookie, affinity.max_age).unwrap();
+        writeln!(
+            text,
+            "cookie: {} for {} s",
+            affinity.cookie, affinity.max_age
+        )
+        .unwrap();
     }
     for check in &plan.checks {
         let Bounds { min, max } = check.bounds;
-        let bound = |name: &str, value: Option<f64>| value.map_or(String::new(), |v| format!(" {name} {v}"));
-        writeln!(text, "check: {}{}{} over {}", check.name, bound("min", min), bound("max", max), check.interval).unwrap();
+        let bound = |name: &str, value: Option<f64>| {
+            value.map_or(String::new(), |v| format!(" {name} {v}"))
+        };
+        writeln!(
+            text,
+            "check: {}{}{} over {}",
+            check.name,
+            bound("min", min),
+            bound("max", max),
+            check.interval
+        )
+        .unwrap();
     }
     for hook in &plan.hooks {
         writeln!(text, "hook: {}", called(hook)).unwrap();
     }
     let queries: Vec<_> = plan.checks.iter().filter_map(inline).collect();
-    let objects = Objects { canary: canary.clone().into(), ..Objects::default() };
+    let objects = Objects {
+        canary: canary.clone().into(),
+        ..Objects::default()
+    };
     for told in preflight::warnings(plan, &objects, &queries) {
         writeln!(text, "told: {told}").unwrap();
     }
@@ -238,12 +289,22 @@ fn step(PlanStep { traffic, intervals }: &PlanStep) -> String {
         (0, true, _) => "the match".to_owned(),
         (canary, _, _) => format!("{canary}%"),
     };
-    if *intervals == 1 { to } else { format!("{to} x{intervals}") }
+    if *intervals == 1 {
+        to
+    } else {
+        format!("{to} x{intervals}")
+    }
 }
 
 fn called(hook: &Hook) -> String {
     let keys: Vec<&str> = hook.metadata.iter().map(|(key, _)| key.as_str()).collect();
-    let mut text = format!("{} {} {} {} s", hook.kind.name(), hook.name, hook.url, hook.timeout / 1000);
+    let mut text = format!(
+        "{} {} {} {} s",
+        hook.kind.name(),
+        hook.name,
+        hook.url,
+        hook.timeout / 1000
+    );
     if !keys.is_empty() {
         write!(text, " with {}", keys.join(", ")).unwrap();
     }
@@ -269,18 +330,25 @@ async fn every_manifest_of_the_guide_is_applied_as_it_stands_and_says_what_it_me
             Ok(stored) => {
                 // Several of the guide's have one name.
                 let (namespace, of) = (canary.namespace(), canary.name());
-                rig.member().server.store().remove(&CANARY, namespace, of).unwrap();
+                rig.member()
+                    .server
+                    .store()
+                    .remove(&CANARY, namespace, of)
+                    .unwrap();
                 meaning(&stored)
             }
-            Err(answer) => format!("not applied: {answer}\nin full: {}", meaning(&completed(&canary))),
+            Err(answer) => format!(
+                "not applied: {answer}\nin full: {}",
+                meaning(&completed(&canary))
+            ),
         };
         let expected = written.get(name).copied().unwrap_or_default();
         if says.trim_end() != expected.trim() {
             writeln!(wrong, "(\n    {name:?},\n    r#\"\n{says}\"#,\n),").unwrap();
         }
     }
-    assert!(wrong.is_empty(), "these say something else than is written:\n{wrong}");
+    assert!(
+        wrong.is_empty(),
+        "these say something else than is written:\n{wrong}"
+    );
 }
-
-/// What each says.
-const MEANT: [(&str, &str); 0] = [];

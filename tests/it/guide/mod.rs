@@ -4,5 +4,6 @@
 mod compatibility;
 mod examples;
 mod meaning;
+mod meant;
 mod runs;
 mod timelines;

@@ -22,7 +22,8 @@ fn pace(rig: &Rig, analysis: &Value, gated: bool) {
     for field in ["metrics", "webhooks", "alerts"] {
         analysis.as_object_mut().unwrap().remove(field);
     }
-    analysis["metrics"] = json!([{"name": "request-success-rate", "interval": "1m", "thresholdRange": {"min": 99}}]);
+    analysis["metrics"] =
+        json!([{"name": "request-success-rate", "interval": "1m", "thresholdRange": {"min": 99}}]);
     rig.edit_spec(|spec| spec["analysis"] = analysis.clone());
     let gates = if gated { "promotion" } else { "" };
     rig.annotate(&CANARY, NAME, "canary-mcp.dev/gate", gates);
@@ -60,11 +61,20 @@ struct Timeline {
 /// Rows of growing weights: `from`, then one each `interval` seconds.
 fn climb(from: i64, interval: i64, weights: &[u8]) -> Vec<(i64, String)> {
     let rows = weights.iter().zip(0..);
-    rows.map(|(weight, i)| (from + i * interval, format!("Progressing {weight}%"))).collect()
+    rows.map(|(weight, i)| (from + i * interval, format!("Progressing {weight}%")))
+        .collect()
 }
 
-fn rows(before: &[(i64, &str)], climb: &[(i64, String)], after: &[(i64, &str)]) -> Vec<(i64, String)> {
-    let own = |rows: &[(i64, &str)]| rows.iter().map(|(at, row)| (*at, (*row).to_owned())).collect::<Vec<_>>();
+fn rows(
+    before: &[(i64, &str)],
+    climb: &[(i64, String)],
+    after: &[(i64, &str)],
+) -> Vec<(i64, String)> {
+    let own = |rows: &[(i64, &str)]| {
+        rows.iter()
+            .map(|(at, row)| (*at, (*row).to_owned()))
+            .collect::<Vec<_>>()
+    };
     [own(before), climb.to_vec(), own(after)].concat()
 }
 
@@ -96,7 +106,11 @@ fn of_the_strategies() -> Vec<Timeline> {
             rows: rows(
                 &[(0, "Progressing 0%")],
                 &climb(60, 60, &TEN),
-                &[(660, "Promoting 50%"), (720, "Finalising 0%"), (730, "Succeeded 0%")],
+                &[
+                    (660, "Promoting 50%"),
+                    (720, "Finalising 0%"),
+                    (730, "Succeeded 0%"),
+                ],
             ),
         },
         Timeline {
@@ -106,9 +120,17 @@ fn of_the_strategies() -> Vec<Timeline> {
             interval: 60,
             guide: &[(1, "Progressing without users"), (11, "Progressing 100%")],
             rows: rows(
-                &[(0, "Progressing 0%"), (60, "Progressing without users"), (660, "Progressing 100%")],
+                &[
+                    (0, "Progressing 0%"),
+                    (60, "Progressing without users"),
+                    (660, "Progressing 100%"),
+                ],
                 &[],
-                &[(720, "Promoting 100%"), (780, "Finalising 0%"), (790, "Succeeded 0%")],
+                &[
+                    (720, "Promoting 100%"),
+                    (780, "Finalising 0%"),
+                    (790, "Succeeded 0%"),
+                ],
             ),
         },
         Timeline {
@@ -141,12 +163,12 @@ fn of_the_strategies() -> Vec<Timeline> {
             gated: false,
             interval: 3_600,
             // "Run A/B test for 7 days".
-            guide: &[(0, "Progressing the match"), (7 * 24 * 60, "Promoting the match")],
+            guide: &[(0, "Progressing the match"), (7 * 24 * 60, "Promoting 0%")],
             rows: rows(
                 &[(0, "Progressing 0%"), (60, "Progressing the match")],
                 &[],
                 &[
-                    (604_860, "Promoting the match"),
+                    (604_860, "Promoting 0%"),
                     (604_920, "Finalising 0%"),
                     (604_930, "Succeeded 0%"),
                 ],
@@ -159,9 +181,14 @@ fn of_the_strategies() -> Vec<Timeline> {
 /// "Mirror traffic (10min)", "Gradual rollout (20min)", "Validation (5min)", which `examples/guide/api-gateway` spells out.
 fn of_the_rest() -> Vec<Timeline> {
     let part = |name| manifest(name)["analysis"].clone();
-    let region: Value = serde_saphyr::from_str(include_str!("../../../examples/guide/api-gateway/canary.yaml")).unwrap();
+    let region: Value = serde_saphyr::from_str(include_str!(
+        "../../../examples/guide/api-gateway/canary.yaml"
+    ))
+    .unwrap();
     let twenty: Vec<u8> = (5..=100).step_by(5).collect();
-    let copies: Vec<(i64, String)> = (1..=10).map(|i| (i * 60, format!("Progressing copies of {}%", i * 10))).collect();
+    let copies: Vec<(i64, String)> = (1..=10)
+        .map(|i| (i * 60, format!("Progressing copies of {}%", i * 10)))
+        .collect();
     vec![
         Timeline {
             name: "conservative",
@@ -172,7 +199,11 @@ fn of_the_rest() -> Vec<Timeline> {
             rows: rows(
                 &[(0, "Progressing 0%")],
                 &climb(60, 300, &TEN),
-                &[(6_060, "Promoting 50%"), (6_120, "Finalising 0%"), (6_130, "Succeeded 0%")],
+                &[
+                    (6_060, "Promoting 50%"),
+                    (6_120, "Finalising 0%"),
+                    (6_130, "Succeeded 0%"),
+                ],
             ),
         },
         Timeline {
@@ -184,7 +215,11 @@ fn of_the_rest() -> Vec<Timeline> {
             rows: rows(
                 &[(0, "Progressing 0%")],
                 &climb(60, 60, &[20, 40, 60, 80]),
-                &[(360, "Promoting 80%"), (420, "Finalising 0%"), (430, "Succeeded 0%")],
+                &[
+                    (360, "Promoting 80%"),
+                    (420, "Finalising 0%"),
+                    (430, "Succeeded 0%"),
+                ],
             ),
         },
         Timeline {
@@ -192,7 +227,10 @@ fn of_the_rest() -> Vec<Timeline> {
             analysis: part("progressive-mirroring"),
             gated: false,
             interval: 60,
-            guide: &[(1, "Progressing copies of 10%"), (10, "Progressing copies of 100%")],
+            guide: &[
+                (1, "Progressing copies of 10%"),
+                (10, "Progressing copies of 100%"),
+            ],
             rows: rows(
                 &[(0, "Progressing 0%")],
                 &copies,
@@ -218,7 +256,11 @@ fn of_the_rest() -> Vec<Timeline> {
             rows: rows(
                 &[(0, "Progressing 0%"), (60, "Progressing copies of 100%")],
                 &climb(660, 60, &twenty),
-                &[(2_160, "Promoting 100%"), (2_220, "Finalising 0%"), (2_230, "Succeeded 0%")],
+                &[
+                    (2_160, "Promoting 100%"),
+                    (2_220, "Finalising 0%"),
+                    (2_230, "Succeeded 0%"),
+                ],
             ),
         },
     ]
@@ -228,9 +270,12 @@ fn of_the_rest() -> Vec<Timeline> {
 async fn a_dry_run_agrees_with_every_timeline_of_the_guide() {
     let mut rig = Rig::without_engine(true);
     // 10 s to come up, and these.
-    rig.edit(&DEPLOYMENT, NAME, |d| d["spec"]["minReadySeconds"] = 50.into());
+    rig.edit(&DEPLOYMENT, NAME, |d| {
+        d["spec"]["minReadySeconds"] = 50.into()
+    });
     rig.start_engine("first");
-    rig.until_phase(canary_mcp::decide::state::Phase::Initialized).await;
+    rig.until_phase(canary_mcp::decide::state::Phase::Initialized)
+        .await;
     rig.pass(120).await;
     for timeline in of_the_strategies().into_iter().chain(of_the_rest()) {
         pace(&rig, &timeline.analysis, timeline.gated);
