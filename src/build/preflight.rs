@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     api::objects::{ObjectExt, Objects},
-    decide::plan::Plan,
+    decide::plan::{Hook, HookKind, Plan},
 };
 
 /// Said of an analysis without a check, before a run and when one begins.
@@ -29,6 +29,16 @@ pub fn warnings(plan: &Plan, objects: &Objects, queries: &[(String, String)]) ->
             plan.threshold
         ));
     }
+    if plan.canary_ready == 0 {
+        all.push(
+            "spec.analysis.canaryReadyThreshold is 0: one ready pod is enough; requests never go to a canary without any"
+                .to_owned(),
+        );
+    }
+    all.extend(
+        plan.hooks(HookKind::Rollback)
+            .filter_map(|(_, hook)| acts(hook)),
+    );
     let gates = plan.gates;
     for (gate, name) in [
         (gates.rollout, "rollout"),
@@ -58,6 +68,23 @@ pub fn warnings(plan: &Plan, objects: &Objects, queries: &[(String, String)]) ->
         all.extend(misnamed(plan, &what, query));
     }
     all
+}
+
+/// A rollback hook that is not a question. Flagger asks at each analysis, and a 2xx answer asks for a rollback: one that does something would end
+/// every run as soon as it works.
+fn acts(hook: &Hook) -> Option<String> {
+    let of = |key: &str| hook.metadata.iter().find(|(k, _)| k == key);
+    let command = of("cmd").is_some()
+        && of("type").is_none_or(|(_, kind)| ["cmd", "bash"].contains(&kind.as_str()));
+    let action =
+        command || of("method").is_some() || of("body").is_some() || hook.request.is_some();
+    action.then(|| {
+        format!(
+            "rollback hook {} does something, but it is asked at each analysis, and a 2xx answer rolls back: to do it after a rollback, \
+             make it type post-rollout with when: [failed, rolledBack]",
+            hook.name
+        )
+    })
 }
 
 /// A query that names what many guides name and nobody makes: a workload `T-canary`, or pods with `version="canary"`. The canary is the

@@ -20,11 +20,20 @@ const DEVIATIONS: f64 = 4.0;
 /// Intervals in a row, parted in which a step is held.
 pub const HOLDS_AFTER: u32 = 2;
 
-/// A weight says which share of the requests the canary should get: not one that only some users are sent to, or that keeps its users.
+/// A weight says which share of the requests the canary should get: not one that only some users are sent to, or that keeps its users, or that a
+/// load test asks past the route.
 #[must_use]
 pub fn told(plan: &Plan, state: &State) -> bool {
     let weighted = plan.strategy == Strategy::Canary && plan.affinity.is_none();
-    weighted && state.traffic.canary() > 0
+    weighted && state.traffic.canary() > 0 && !loaded(plan)
+}
+
+/// A webhook names the canary's own Service, as the load tests of Flagger's documents do. Its requests are no users', and may be more than all of
+/// theirs: a share of both says nothing of the route.
+fn loaded(plan: &Plan) -> bool {
+    let canary = format!("{}-canary", plan.service.name);
+    let mut texts = plan.hooks.iter().flat_map(|hook| &hook.metadata);
+    texts.any(|(_, text)| text.contains(&canary))
 }
 
 /// The shares part, unless there were too few requests to say so: whether it is worth asking how many there were. `before` is the weight

@@ -1,9 +1,11 @@
 //! When the observed share is not the written weight, and what follows.
 
-use super::fixtures::{answer, at, fail, pass, plan, seen, state, text};
+use super::fixtures::{answer, at, fail, hook, pass, plan, seen, state, text};
 use crate::decide::{
+    effect::Traffic,
     facts::{Answers, Reading},
-    share::{apart, before},
+    plan::{HookKind, Plan},
+    share::{apart, before, told},
     state::{Apart, State, Verdict},
     step,
 };
@@ -153,4 +155,28 @@ fn a_share_far_off_for_two_intervals_holds_the_step() {
     };
     let apart = act.next.evidence.apart.unwrap();
     assert_eq!((apart.intervals, apart.since), (1, at(100)));
+}
+
+/// Twenty requests a second of a load test at the canary beside twenty of users would be a share of half at a weight of 5.
+#[test]
+fn a_load_test_at_the_canary_makes_the_share_say_nothing() {
+    let state = State {
+        traffic: Traffic::to_canary(5),
+        ..state()
+    };
+    let with = |cmd: &str| {
+        let mut load = hook("load", HookKind::Rollout);
+        load.metadata.push(("cmd".to_owned(), cmd.to_owned()));
+        Plan {
+            hooks: vec![load],
+            ..plan()
+        }
+    };
+    let service = plan().service.name;
+    assert!(told(&plan(), &state));
+    assert!(told(&with(&format!("hey http://{service}.test/")), &state));
+    assert!(!told(
+        &with(&format!("hey http://{service}-canary.test/")),
+        &state
+    ));
 }
