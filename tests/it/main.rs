@@ -15,6 +15,7 @@ mod engine;
 mod gates;
 mod genuine;
 mod handovers;
+mod hooks;
 mod http;
 mod interventions;
 mod kubectl;
