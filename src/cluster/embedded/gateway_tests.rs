@@ -271,6 +271,12 @@ async fn a_controller_may_be_late_silent_or_refuse_and_traffic_follows_what_it_a
     seconds(&store, 6).await;
     assert_eq!(condition(&store, "Accepted"), is("True", "Accepted"));
     assert_eq!(share(&fleet, &store).await, 50);
+    // Of no gateway any more: it is what the Service selects.
+    change(&store, |spec| {
+        spec["parentRefs"] = json!([{"name": "other"}]);
+    });
+    seconds(&store, 6).await;
+    assert_eq!(share(&fleet, &store).await, 100);
 }
 
 /// Without a mesh the apex alone decides, and its selector at once.

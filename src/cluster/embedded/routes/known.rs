@@ -33,7 +33,10 @@ impl Known {
             let older = before
                 .remove(&key)
                 .filter(|older| older.uid() == route.uid());
-            let known = if is_settled(&route) {
+            let known = if route.array_at("/status/parents").is_empty() {
+                // Nobody has spoken of it yet, or nobody has to do with it any more.
+                None
+            } else if is_settled(&route) {
                 Some(route)
             } else {
                 older
@@ -47,8 +50,7 @@ impl Known {
 fn is_settled(route: &Object) -> bool {
     let parents = route.array_at("/status/parents");
     let mut conditions = parents.iter().flat_map(|p| p.array_at("/conditions"));
-    !parents.is_empty()
-        && conditions.all(|c| c["observedGeneration"].as_i64() == route.generation())
+    conditions.all(|c| c["observedGeneration"].as_i64() == route.generation())
 }
 
 impl Lookup for Known {
