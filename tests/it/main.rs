@@ -14,6 +14,7 @@ mod embedded_fleet;
 mod engine;
 mod gates;
 mod genuine;
+mod given_back;
 mod handovers;
 mod hooks;
 mod http;
