@@ -24,6 +24,8 @@ pub const ASKED_BY: &str = "canary-mcp.dev/asked-by";
 pub const MEMBER: &str = "canary-mcp.dev/member";
 /// Where the original spec of a taken-over `VirtualService` is kept. Flagger.
 pub const ORIGINAL: &str = "flagger.kubernetes.io/original-configuration";
+/// On a Canary with `revertOnDeletion`: it is held until its target is given back. Flagger.
+pub const FINALIZER: &str = "finalizer.flagger.app";
 /// The run id on the primary's pods: forces its rollout at each promotion. Flagger.
 pub const FLAGGER_ID: &str = "flagger-id";
 /// KEDA: scale to this many replicas and pause.

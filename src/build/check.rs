@@ -45,13 +45,6 @@ pub fn check(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
     if let Some(wanted) = &plan.scaler {
         all.extend(scaling(plan, objects, wanted));
     }
-    if plan.revert_on_deletion {
-        all.push(Refusal::new(
-            "spec.revertOnDeletion",
-            "giving the target back when the Canary is deleted is not carried out yet",
-            "take the field out, or set it to false",
-        ));
-    }
     all.extend(route(plan, objects));
     all.extend(sources(plan, objects));
     all

@@ -6,6 +6,7 @@
 pub mod apart;
 pub mod check;
 pub mod git;
+pub mod give_back;
 pub mod manifest;
 pub mod pin;
 pub mod preflight;

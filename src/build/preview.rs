@@ -147,7 +147,13 @@ fn of(
             one("patch", routes::kind(plan), apex, &what)
         }
         // A forecast has no request and no annotation to act on.
-        Effect::Target | Effect::TakeOff(_) => Vec::new(),
+        Effect::Target | Effect::TakeOff(_) | Effect::GiveBack => Vec::new(),
+        Effect::Finalizer(_) => one(
+            "patch",
+            "Canary",
+            &plan.name,
+            "the finalizer that holds it until its target is given back",
+        ),
         Effect::ScaleUp(_) | Effect::ScaleToZero => {
             let up = |e: &Effect| matches!(e, Effect::ScaleUp(_));
             let what = if forecast.effects.iter().any(up) {

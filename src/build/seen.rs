@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use super::{pin, routes, scaler, services, workload};
+use super::{give_back, pin, routes, scaler, services, workload};
 use crate::{
     api::{
         names,
@@ -65,6 +65,8 @@ pub fn seen(plan: &Plan, state: &State, objects: &Objects, times: Times) -> Seen
         traffic: routes::read(plan, objects),
         route_pending: routes::pending(plan, objects),
         route_writer: routes::writer(plan, objects),
+        finalizer: give_back::is_held(&objects.canary),
+        given_back: give_back::writes(plan, objects).is_empty(),
         // Only whoever leads knows the other runs.
         slot: Slot::Unlimited,
         scaler_paused: scaler::paused(plan, objects),

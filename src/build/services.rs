@@ -63,6 +63,44 @@ pub fn apex(plan: &Plan, objects: &Objects, recorded: Traffic, stamp: &Stamp) ->
     service(plan, objects, stamp, &wanted, objects.apex.as_ref())
 }
 
+/// Makes the apex select the target's pods again: as its owner applied it last, where that selects them, else by the selector label. Flagger.
+#[must_use]
+pub fn give_back(plan: &Plan, objects: &Objects) -> Vec<Write> {
+    let selector = Selector::of_copies(&plan.labels, objects);
+    let (Some(selector), Some(there)) = (selector, &objects.apex) else {
+        return Vec::new();
+    };
+    let applied = Some(there)
+        .filter(|there| !owned(there, &objects.canary))
+        .and_then(|there| applied_selector(there))
+        .filter(|applied| selects_target(objects, applied));
+    let wanted = applied.unwrap_or_else(|| json!({selector.key: selector.value}));
+    if there["spec"]["selector"] == wanted {
+        return Vec::new();
+    }
+    vec![Write::Patch {
+        from: there.clone(),
+        ops: vec![json!({"op": "add", "path": "/spec/selector", "value": wanted})],
+    }]
+}
+
+/// The selector that `kubectl apply` was given last.
+fn applied_selector(there: &Value) -> Option<Value> {
+    let text = there.annotation("kubectl.kubernetes.io/last-applied-configuration")?;
+    let applied: Value = serde_json::from_str(text).ok()?;
+    let selector = &applied["spec"]["selector"];
+    let some = selector.as_object().is_some_and(|map| !map.is_empty());
+    some.then(|| selector.clone())
+}
+
+fn selects_target(objects: &Objects, selector: &Value) -> bool {
+    let template = objects.target.as_ref().map(|t| &t["spec"]["template"]);
+    template.is_some_and(|template| {
+        let mut all = selector.as_object().into_iter().flatten();
+        all.all(|(key, value)| template.label(key) == value.as_str())
+    })
+}
+
 /// Whether `S-canary` and `S-primary` are there with the right ports and selectors.
 #[must_use]
 pub fn roles_ready(plan: &Plan, objects: &Objects) -> bool {

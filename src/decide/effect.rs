@@ -139,6 +139,10 @@ pub enum Effect {
     Primary(Copied),
     /// Make the primary's autoscaler follow the target's.
     SyncPrimaryScaler,
+    /// Put the finalizer on the Canary that holds it until its target is given back, or take it off.
+    Finalizer(bool),
+    /// Let the apex select the target, and put back what the routes of others said before they were taken over.
+    GiveBack,
 }
 
 /// An annotation that counts once.

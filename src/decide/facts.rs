@@ -55,6 +55,10 @@ pub struct Seen {
     pub route_pending: Option<String>,
     /// Who wrote the route last (its field manager), if that was not us.
     pub route_writer: Option<String>,
+    /// The Canary has the finalizer that holds it until its target is given back.
+    pub finalizer: bool,
+    /// The apex selects the target, and the routes of others say what they did before they were taken over.
+    pub given_back: bool,
     /// Whether the run may go beyond the queue.
     pub slot: Slot,
     /// The target's autoscaler is paused at zero; `None` when the plan has none.

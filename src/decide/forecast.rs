@@ -293,6 +293,8 @@ impl Ahead {
             }
             Effect::SyncPrimaryScaler => seen.primary_scaler_synced = true,
             // No wish is left in an ideal world.
+            Effect::Finalizer(on) => seen.finalizer = on,
+            Effect::GiveBack => seen.given_back = true,
             Effect::Target | Effect::TakeOff(_) => {}
         }
     }

@@ -12,8 +12,11 @@
 //! | copying, shifting, settling | Promoting, Finalising | `promote.rs` |
 //! | reverting, restoring | the phase in which it failed | `revert.rs` |
 //!
+//! A Canary that is being deleted and gives its target back is stepped by [`deletion::step`] instead.
+//!
 //! Webhooks and gates are in `gates.rs`, what people ask for in `request.rs`.
 
+pub mod deletion;
 pub mod effect;
 pub mod facts;
 pub mod forecast;
@@ -89,7 +92,10 @@ pub fn step(plan: &Plan, state: &State, seen: &Seen, answers: &Answers) -> Step 
     if plan.suspend {
         return Step::Act(turn.suspended());
     }
-    let first = turn.unsettled().or_else(|| turn.annotations());
+    let first = turn
+        .finalizer()
+        .or_else(|| turn.unsettled())
+        .or_else(|| turn.annotations());
     let step = first.map(Step::Act).or_else(|| turn.request());
     match step.unwrap_or_else(|| turn.stage()) {
         Step::Act(mut act) => {

@@ -167,6 +167,8 @@ fn pin_before_copy(_: &Plan, state: &State, seen: &Seen, act: &Act) -> bool {
         | Effect::ScaleToZero
         | Effect::Target
         | Effect::TakeOff(_)
+        | Effect::Finalizer(_)
+        | Effect::GiveBack
         | Effect::SyncPrimaryScaler => true,
     })
 }

@@ -9,6 +9,7 @@
 mod after_copy;
 mod at_rest;
 mod before_copy;
+mod deletion;
 mod fixtures;
 mod forecast;
 mod invariants;

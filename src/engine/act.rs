@@ -10,7 +10,7 @@ use crate::{
         parse,
         revision::revision,
     },
-    build::{Stamp, pin, routes, scaler, services, workload},
+    build::{Stamp, give_back, pin, routes, scaler, services, workload},
     cluster::{Error, lease::Held},
     decide::{
         effect::{Annotation, Copied, Effect},
@@ -85,6 +85,8 @@ fn writes(
             }
         }
         Effect::SyncPrimaryScaler => scaler::sync_primary(plan, objects),
+        Effect::Finalizer(on) => give_back::finalizer(&objects.canary, on),
+        Effect::GiveBack => give_back::writes(plan, objects),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
         parse::{self, Refusal},
         status, view,
     },
-    build::{self, seen::Times},
+    build::{self, give_back, seen::Times},
     cluster::{Clock, Error, ErrorKind, lease::Held},
     decide::{
         self, Act, Step, Wait,
@@ -27,7 +27,7 @@ use crate::{
         facts::{Answers, Moment, Question, Seen},
         plan::Plan,
         rules,
-        state::{Stage, State},
+        state::{Phase, Stage, State},
         still::still,
     },
     telemetry::Target,
@@ -211,11 +211,19 @@ impl Rollout {
             };
             let now = self.ctx.cluster().clock().now();
             let state = status::state(&objects.canary, now);
-            if objects.canary.is_being_deleted() || !self.may_drive(&objects.canary) {
+            let deleted = objects.canary.is_being_deleted();
+            let held = deleted && give_back::is_held(&objects.canary);
+            if deleted != held || !self.may_drive(&objects.canary) {
                 return Ok(Some(self.let_go()));
             }
             if self.close_up(&state, &objects).await {
                 continue;
+            }
+            if held {
+                match self.gives_back(&state, &objects, now).await? {
+                    Some(wait) => return Ok(Some(wait)),
+                    None => continue,
+                }
             }
             let Some(plan) = self.accepted(&state, &objects).await? else {
                 return Ok(Some(self.let_go()));
@@ -266,6 +274,44 @@ impl Rollout {
         Ok(Some(Wait::Until(
             self.ctx.cluster().clock().now().plus(1000),
         )))
+    }
+
+    /// One step of the end of a Canary that gives its target back; `None` when the next one follows at once.
+    async fn gives_back(
+        &mut self,
+        state: &State,
+        objects: &Objects,
+        now: Moment,
+    ) -> Result<Option<Wait>, Error> {
+        let canary = &objects.canary;
+        let parsed = parse::plan(canary, &self.ctx.shared.settings.parse);
+        let Some(plan) = parsed.ok().or_else(|| self.plan.clone()) else {
+            let how = format!(
+                "{}.{} is held by its finalizer, and what it took over cannot be told from its spec: mend the spec, or set revertOnDeletion to false",
+                self.ctx.name, self.ctx.namespace
+            );
+            self.tell_once(canary, how);
+            return Ok(Some(Wait::Change));
+        };
+        let seen = build::seen::seen(&plan, state, objects, self.times(now));
+        let act = decide::deletion::step(&plan, state, &seen);
+        let serves = seen
+            .target
+            .as_ref()
+            .is_none_or(|t| t.ready(plan.canary_ready));
+        if !serves && state.phase == Phase::Terminating {
+            let how = format!(
+                "{}.{} is held until Deployment {} can serve; revertOnDeletion: false lets it go at once, and its primary with it",
+                self.ctx.name, self.ctx.namespace, plan.target
+            );
+            self.tell_once(canary, how);
+        }
+        let wait = act.wait;
+        {
+            let _writing = self.ctx.held.writing().await;
+            self.carry_out(&plan, state, objects, act).await?;
+        }
+        Ok(Some(wait).filter(|wait| *wait != Wait::Again))
     }
 
     /// What holds a rollout up without a step of its own: a primary that cannot serve, a wish that cannot be read.

@@ -172,7 +172,8 @@ fn waiting_for(
     if parsed.as_ref().is_ok_and(|plan| plan.suspend) {
         return wait("spec.suspend to be taken off".to_owned(), None);
     }
-    let busy = state.stage != Stage::Idle;
+    let canary = &objects.canary;
+    let busy = state.stage != Stage::Idle || state.phase == Phase::Terminating;
     if busy && objects.led_by.is_none() {
         return wait(
             "an engine: nobody holds the Lease of this cluster".to_owned(),
@@ -194,6 +195,9 @@ fn waiting_for(
         };
         wait(what, trouble)
     };
+    if canary.is_being_deleted() && state.phase == Phase::Terminating {
+        return pods("target", objects.target.as_ref());
+    }
     if let Some(waiting) = state.run.as_ref().and_then(|run| run.waiting.as_ref()) {
         return Some(held_back(objects, waiting));
     }

@@ -64,6 +64,16 @@ pub fn ready(plan: &Plan, objects: &Objects, cookies: &Cookies) -> bool {
     ensure(plan, objects, cookies, &nobody).is_empty() && read(plan, objects).is_some()
 }
 
+/// Puts back what the routes of others said before they were taken over, and lets ours lead to the apex until they go with the Canary.
+#[must_use]
+pub fn give_back(plan: &Plan, objects: &Objects) -> Vec<Write> {
+    match plan.router {
+        Router::Istio => istio::give_back(plan, objects),
+        Router::GatewayApi => gateway_api::give_back(plan, objects),
+        Router::Kubernetes => Vec::new(),
+    }
+}
+
 /// Why the stored route is not carried out yet, where the router says so.
 #[must_use]
 pub fn pending(plan: &Plan, objects: &Objects) -> Option<String> {

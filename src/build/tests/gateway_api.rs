@@ -424,3 +424,20 @@ fn a_route_that_is_not_accepted_is_pending() {
     objects.http_route = Some(Arc::new(route));
     assert_eq!(routes::pending(&plan, &objects), None);
 }
+
+#[test]
+fn a_route_of_ours_leads_to_the_apex_before_it_goes() {
+    let mut objects = demo_of(service(), weights());
+    ensured(&mut objects, &Cookies::default());
+    sent(&mut objects, &Cookies::default(), Traffic::to_canary(10));
+    let plan = plan_of(&objects);
+    let writes = routes::give_back(&plan, &objects);
+    let apex =
+        json!({"group": "", "kind": "Service", "name": "mcp-server", "port": 80, "weight": 100});
+    assert_eq!(
+        patched(&writes),
+        json!([{"op": "replace", "path": "/spec/rules/0/backendRefs", "value": [apex]}])
+    );
+    apply(&mut objects, writes);
+    assert_eq!(routes::give_back(&plan, &objects), []);
+}

@@ -6,9 +6,12 @@ use serde_json::{Value, json};
 
 use super::fixtures::*;
 use crate::{
+    api::objects::Write,
     build::{
         check::check,
+        give_back,
         routes::{self, ensure, read, set},
+        services,
     },
     decide::{effect::Traffic, state::Cookies},
 };
@@ -277,4 +280,149 @@ fn a_rule_of_others_keeps_its_policy() {
             {"op": "add", "path": "/spec/host", "value": "mcp-server-primary"}
         ])
     );
+}
+
+#[test]
+fn what_was_taken_over_is_given_back_as_it_was() {
+    let mut objects = demo();
+    let plan = plan_of(&objects);
+    objects.apex = Some(Arc::new(apex()));
+    let none = Cookies::default();
+    objects.virtual_service = Some(foreign());
+    let mut rule = (*foreign()).clone();
+    rule["kind"] = json!("DestinationRule");
+    rule["metadata"] = json!({"name": "mcp-server-canary", "namespace": "ai-platform", "annotations": {"own": "kept"}});
+    rule["spec"] = json!({"host": "mcp-server", "subsets": [{"name": "v1"}]});
+    objects.canary_rule = Some(Arc::new(rule.clone()));
+    let writes = ensure(&plan, &objects, &none, &stamp());
+    apply(&mut objects, writes);
+    let writes = services::apex(&plan, &objects, Traffic::PRIMARY, &stamp());
+    apply(&mut objects, writes);
+    let writes = set(&plan, &objects, &none, Traffic::to_canary(30));
+    apply(&mut objects, writes);
+
+    let writes = give_back::writes(&plan, &objects);
+    assert_eq!(writes.len(), 3);
+    // The apex first: the route leads there again.
+    assert_eq!(
+        patched(&writes[..1]),
+        json!([{"op": "add", "path": "/spec/selector", "value": {"app": "mcp-server"}}])
+    );
+    apply(&mut objects, writes);
+    let route = objects.virtual_service.as_ref().unwrap();
+    assert_eq!(route["spec"], foreign()["spec"]);
+    assert_eq!(route["metadata"]["annotations"], json!({}));
+    let given = objects.canary_rule.as_ref().unwrap();
+    assert_eq!(
+        (&given["spec"], &given["metadata"]),
+        (&rule["spec"], &rule["metadata"])
+    );
+    assert_eq!(give_back::writes(&plan, &objects), []);
+}
+
+#[test]
+fn an_apex_is_given_back_as_it_was_applied_if_that_selects_the_target() {
+    let mut objects = demo();
+    let plan = plan_of(&objects);
+    let applied = |selector: Value| {
+        let mut apex = apex();
+        apex["spec"]["selector"] = json!({"app": "mcp-server-primary"});
+        apex["metadata"]["annotations"] = json!({
+            "kubectl.kubernetes.io/last-applied-configuration": json!({"spec": {"selector": selector}}).to_string()
+        });
+        Some(Arc::new(apex))
+    };
+    for (selector, expected) in [
+        (
+            json!({"app": "mcp-server", "tier": "front"}),
+            json!({"app": "mcp-server", "tier": "front"}),
+        ),
+        (json!({"app": "other"}), json!({"app": "mcp-server"})),
+        (json!({}), json!({"app": "mcp-server"})),
+    ] {
+        objects.apex = applied(selector);
+        assert_eq!(
+            patched(&give_back::writes(&plan, &objects)),
+            json!([{"op": "add", "path": "/spec/selector", "value": expected}])
+        );
+    }
+}
+
+#[test]
+fn the_finalizer_is_put_on_and_taken_off_beside_those_of_others() {
+    let with = |finalizers: Value, deleted: Value| {
+        let mut canary = canary();
+        canary["metadata"]["finalizers"] = finalizers;
+        canary["metadata"]["deletionTimestamp"] = deleted;
+        Arc::new(canary)
+    };
+    let patch = |writes: &[Write]| match writes {
+        [] => Value::Null,
+        [Write::Merge { patch, .. }] => patch["metadata"]["finalizers"].clone(),
+        other => panic!("{other:?}"),
+    };
+    let (others, both) = (json!(["x/y"]), json!(["x/y", "finalizer.flagger.app"]));
+    for (there, deleted, on, expected) in [
+        (others.clone(), Value::Null, true, both.clone()),
+        (both.clone(), Value::Null, true, Value::Null),
+        (both, json!("2026-11-21T00:00:00Z"), false, others.clone()),
+        (others.clone(), Value::Null, false, Value::Null),
+        (others, json!("2026-11-21T00:00:00Z"), true, Value::Null),
+    ] {
+        let canary = with(there.clone(), deleted);
+        assert_eq!(
+            patch(&give_back::finalizer(&canary, on)),
+            expected,
+            "{there} {on}"
+        );
+    }
+}
+
+#[test]
+fn whoever_wrote_the_route_last_is_named_unless_it_was_us() {
+    let mut objects = demo();
+    let plan = plan_of(&objects);
+    let none = Cookies::default();
+    let writes = ensure(&plan, &objects, &none, &stamp());
+    apply(&mut objects, writes);
+    let entry = |manager: &str, second: u8, fields: Value| json!({"manager": manager, "operation": "Update", "time": format!("2026-11-21T00:00:0{second}Z"), "fieldsV1": fields});
+    let spec = || json!({"f:spec": {"f:http": {}}});
+    let labels = json!({"f:metadata": {"f:labels": {}}});
+    let status = json!({"manager": "istiod", "subresource": "status", "time": "2026-11-21T00:00:09Z", "fieldsV1": {"f:spec": {}}});
+    for (entries, expected) in [
+        (
+            json!([
+                entry("canary-mcp", 1, spec()),
+                entry("kubectl-edit", 2, spec()),
+                status
+            ]),
+            Some("kubectl-edit"),
+        ),
+        (
+            json!([
+                entry("argocd-controller", 1, spec()),
+                entry("canary-mcp", 2, spec())
+            ]),
+            None,
+        ),
+        // Who labels it has not routed it.
+        (
+            json!([entry("canary-mcp", 1, spec()), entry("kim", 2, labels)]),
+            None,
+        ),
+        // Within one second nobody can be told.
+        (
+            json!([entry("canary-mcp", 1, spec()), entry("kim", 1, spec())]),
+            None,
+        ),
+    ] {
+        let mut route = (**objects.virtual_service.as_ref().unwrap()).clone();
+        route["metadata"]["managedFields"] = entries.clone();
+        objects.virtual_service = Some(Arc::new(route));
+        assert_eq!(
+            routes::writer(&plan, &objects).as_deref(),
+            expected,
+            "{entries}"
+        );
+    }
 }

@@ -546,3 +546,22 @@ fn a_route_that_copies_elsewhere_copies_to_the_canary_too() {
     );
     assert_eq!(rule["mirrors"], Value::Null);
 }
+
+#[test]
+fn a_route_of_ours_leads_to_the_apex_before_it_goes() {
+    let mut analysis = ab();
+    analysis["sessionAffinity"] = json!({"cookieName": "lane"});
+    let mut objects = demo_with("istio", service(), analysis);
+    ensured(&mut objects, &cookies());
+    sent(&mut objects, &cookies(), Traffic::MATCHED);
+    let plan = plan_of(&objects);
+    let writes = routes::give_back(&plan, &objects);
+    apply(&mut objects, writes);
+    let route = objects.virtual_service.as_ref().unwrap();
+    let all = json!([{"uri": {"prefix": "/a"}}, {"uri": {"prefix": "/b"}}]);
+    assert_eq!(
+        route["spec"]["http"],
+        json!([{"match": all, "timeout": "5s", "route": [{"destination": {"host": "mcp-server"}, "weight": 100}]}])
+    );
+    assert_eq!(routes::give_back(&plan, &objects), []);
+}

@@ -181,6 +181,8 @@ pub(super) fn seen() -> Seen {
         traffic: Some(Traffic::PRIMARY),
         route_pending: None,
         route_writer: None,
+        finalizer: false,
+        given_back: false,
         slot: Slot::Unlimited,
         scaler_paused: Some(true),
         primary_scaler_ready: true,

@@ -231,6 +231,8 @@ fn check_effect(world: &World, effect: Effect, trace: &[String]) {
         | Effect::ResumeScaler
         | Effect::ScaleUp(_)
         | Effect::TakeOff(_)
+        | Effect::Finalizer(_)
+        | Effect::GiveBack
         | Effect::SyncPrimaryScaler => {}
     }
 }

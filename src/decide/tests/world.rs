@@ -244,6 +244,8 @@ impl World {
             traffic: self.route,
             route_pending: self.pending.then(|| "not accepted".to_owned()),
             route_writer: None,
+            finalizer: false,
+            given_back: false,
             slot: self.slot.clone(),
             scaler_paused: Some(self.paused),
             primary_scaler_ready: self.primary_scaler,
@@ -307,6 +309,7 @@ impl World {
                     primary.roll(template);
                 }
             }
+            Effect::Finalizer(_) | Effect::GiveBack => panic!("nothing is deleted here"),
             Effect::SyncPrimaryScaler => self.synced = true,
             Effect::Target => {
                 if let Some(template) = self.requested() {

@@ -19,19 +19,23 @@ const LOOK_AGAIN: Duration = Duration::from_secs(5);
 const LOOKS: usize = 12;
 
 impl World {
-    /// Watches for what is missing, and begins to watch what it defines when it is served. Of a cluster where everything is installed
-    /// nothing is asked.
+    /// Watches for what Canaries name and is missing, and begins to watch what it defines when it is served. Of a cluster where everything is
+    /// installed nothing is asked.
     pub(in crate::engine) async fn follow_installs(&self) {
         let news = Arc::new(Notify::new());
         loop {
             let missing = self.missing();
             if missing.is_empty() {
-                std::future::pending::<()>().await;
+                self.shared.missed.notified().await;
+                continue;
             }
             // Open until something has come: by name, since a definition's metadata can be as large as its schema.
             let _open: Vec<Watch<Mark>> =
                 missing.iter().map(|k| self.definition(k, &news)).collect();
-            self.until_served(missing.len(), &news).await;
+            tokio::select! {
+                () = self.until_served(missing.len(), &news) => {}
+                () = self.shared.missed.notified() => {}
+            }
         }
     }
 

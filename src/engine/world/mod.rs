@@ -66,6 +66,8 @@ struct Shared {
     /// Of each kind that is named in a namespace: by how many Canaries, and the watch if the kind is served.
     marks: Mutex<Marks>,
     looks: Semaphore,
+    /// A Canary names a kind that is not served.
+    missed: Notify,
     /// The Gateway API that the cluster has, read when its kinds are found to be served.
     gateway_api: Mutex<Option<GatewayApi>>,
 }
@@ -133,6 +135,7 @@ impl World {
             index,
             marks: Mutex::new(marks),
             looks: Semaphore::new(LOOKS),
+            missed: Notify::new(),
             gateway_api: Mutex::default(),
         };
         let world = Self {
@@ -144,7 +147,8 @@ impl World {
 
     /// Reads which Gateway API the cluster has. An upgrade is seen by the next leader.
     async fn look_at_gateway_api(&self) {
-        if !self.missing().contains(&HTTP_ROUTE) && self.gateway_api().is_none() {
+        let served = self.marks().served.contains(&HTTP_ROUTE);
+        if served && self.gateway_api().is_none() {
             *lock(&self.shared.gateway_api) = objects::gateway_api(self.cluster()).await;
         }
     }
@@ -213,6 +217,9 @@ impl World {
         if served && named.watch.is_none() {
             named.watch = Some(self.start(place));
         }
+        if !served {
+            self.shared.missed.notify_one();
+        }
     }
 
     /// One less does; nobody is left for whom to watch it.
@@ -252,10 +259,12 @@ impl World {
         self.marks().places.get(&place)?.watch.clone()
     }
 
+    /// The kinds that some Canary names and the cluster does not serve.
     fn missing(&self) -> Vec<Kind> {
         let marks = self.marks();
+        let named = |kind: &Kind| marks.places.keys().any(|(of, _)| of == kind);
         let missing = NAMED.iter().filter(|kind| !marks.served.contains(kind));
-        missing.copied().collect()
+        missing.copied().filter(named).collect()
     }
 
     /// Watches what is served now and was not, wherever it is named.

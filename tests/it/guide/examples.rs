@@ -104,8 +104,9 @@ impl Shown {
     fn start(&self, tag: &str) -> Start {
         Start {
             key: self.key.clone(),
-            image: self.image(tag),
+            image: Some(self.image(tag)),
             container: None,
+            retry: false,
             expect_revision: None,
             by: Some("test".to_owned()),
         }
@@ -163,6 +164,7 @@ impl Shown {
             key: self.key.clone(),
             verb: Verb::Promote,
             skip: false,
+            to: None,
             reason: None,
             by: Some("test".to_owned()),
             patience: std::time::Duration::from_secs(30),

@@ -32,8 +32,9 @@ fn pace(rig: &Rig, analysis: &Value, gated: bool) {
 async fn planned(rig: &Rig) -> Preview {
     let start = Start {
         key: Rig::key(),
-        image: image("1.1.0"),
+        image: Some(image("1.1.0")),
         container: None,
+        retry: false,
         expect_revision: None,
         by: Some("test".to_owned()),
     };

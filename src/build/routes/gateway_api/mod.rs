@@ -98,6 +98,28 @@ pub(in crate::build) fn read(plan: &Plan, objects: &Objects) -> Option<Traffic> 
     Stored::of(plan, objects, there).traffic()
 }
 
+/// Lets the route lead to the apex until it goes with the Canary.
+#[must_use]
+pub(in crate::build) fn give_back(plan: &Plan, objects: &Objects) -> Vec<Write> {
+    let there = objects.http_route.as_ref();
+    let Some(there) = there.filter(|there| owned(there, &objects.canary)) else {
+        return Vec::new();
+    };
+    let want = Want {
+        plan,
+        objects,
+        cookies: &Cookies::default(),
+        traffic: Traffic::PRIMARY,
+    };
+    let ops = lists::ops(
+        "/spec/rules",
+        &there["spec"]["rules"],
+        &[want.to_apex()],
+        SHAPE,
+    );
+    super::patch(there, ops).into_iter().collect()
+}
+
 fn rule_ops(want: &Want<'_>, there: &Value) -> Vec<Value> {
     lists::ops("/spec/rules", &there["spec"]["rules"], &want.rules(), SHAPE)
 }

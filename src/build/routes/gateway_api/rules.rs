@@ -80,6 +80,13 @@ impl Want<'_> {
         all
     }
 
+    /// The rule of all requests with nobody to choose between.
+    pub(super) fn to_apex(&self) -> Value {
+        let service = &self.plan.service;
+        let apex = json!({"group": "", "kind": "Service", "name": service.name, "port": service.port, "weight": 100});
+        self.rule(&service_matches(self.objects), self.filters(), vec![apex])
+    }
+
     fn filters(&self) -> Vec<Value> {
         maps::filters(&self.objects.canary["spec"]["service"])
     }

@@ -19,9 +19,9 @@ use super::{
 use crate::{
     api::{
         names,
-        objects::{ObjectExt, Objects, VIRTUAL_SERVICE, Write},
+        objects::{Object, ObjectExt, Objects, VIRTUAL_SERVICE, Write},
     },
-    build::{Stamp, set_entries},
+    build::{Stamp, escaped, owned, set_entries},
     decide::{effect::Traffic, plan::Plan, state::Cookies},
 };
 
@@ -160,4 +160,37 @@ fn save(there: &Value) -> Vec<Value> {
     }
     let original = Map::from_iter([(names::ORIGINAL.to_owned(), json!(there["spec"].to_string()))]);
     set_entries(there, "annotations", &original)
+}
+
+/// Puts back the specs that were saved when they were taken over. What is ours leads to the apex until it goes with the Canary, so that nobody is
+/// sent to a copy that goes with it.
+pub(super) fn give_back(plan: &Plan, objects: &Objects) -> Vec<Write> {
+    let rules = [&objects.primary_rule, &objects.canary_rule];
+    let rules = rules.into_iter().flatten();
+    let theirs = rules.filter(|there| !owned(there, &objects.canary));
+    let mut writes: Vec<Write> = Vec::new();
+    match &objects.virtual_service {
+        Some(there) if owned(there, &objects.canary) => {
+            let protocol = stored::protocol(plan);
+            let frame = rules::Frame::of_ours(plan, objects, protocol);
+            let path = format!("/spec/{protocol}");
+            let wanted = [frame.to_apex(plan)];
+            let ops = lists::ops(&path, &there["spec"][protocol], &wanted, SHAPE);
+            writes.extend(patch(there, ops));
+        }
+        Some(there) => writes.extend(original(there)),
+        None => {}
+    }
+    writes.extend(theirs.filter_map(original));
+    writes
+}
+
+fn original(there: &Object) -> Option<Write> {
+    let saved: Value = serde_json::from_str(there.annotation(names::ORIGINAL)?).ok()?;
+    let annotation = format!("/metadata/annotations/{}", escaped(names::ORIGINAL));
+    let ops = vec![
+        json!({"op": "replace", "path": "/spec", "value": saved}),
+        json!({"op": "remove", "path": annotation}),
+    ];
+    patch(there, ops)
 }

@@ -112,6 +112,19 @@ impl Frame {
         }
     }
 
+    /// The rule with nobody to choose between.
+    pub(super) fn to_apex(&self, plan: &Plan) -> Value {
+        let mut host = json!({"host": plan.service.name});
+        if let Some(port) = &self.port {
+            host["port"] = port.clone();
+        }
+        self.rule(
+            None,
+            None,
+            vec![json!({"destination": host, "weight": 100})],
+        )
+    }
+
     fn destination(&self, plan: &Plan, role: &str, weight: u8, set: Option<&str>) -> Value {
         let mut to = json!({"destination": self.host(plan, role), "weight": weight});
         let mut headers = self.headers.clone().unwrap_or(Value::Null);
