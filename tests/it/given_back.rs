@@ -5,7 +5,9 @@ use canary_mcp::api::objects::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{NAME, NAMESPACE, Rig, World};
+use crate::support::{NAME, Rig, World};
+
+const NAMESPACE: &str = "ai-platform";
 
 const FINALIZER: &str = "finalizer.flagger.app";
 
@@ -56,7 +58,7 @@ fn assert_given_back(rig: &Rig) {
     );
     let apex = rig.object(&SERVICE, NAME).unwrap();
     assert_eq!(apex["spec"]["selector"], json!({"app": NAME}));
-    assert_eq!(rig.world.lost(), 0);
+    assert_eq!(rig.lost(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -87,12 +89,12 @@ async fn a_virtual_service_of_others_is_given_back_as_it_was() {
             {"name": "app", "timeout": "3s", "route": [{"destination": {"host": NAME}}]},
         ]},
     });
-    let store = rig.member().server.store();
-    store
-        .create(&VIRTUAL_SERVICE, theirs.clone(), "kubectl")
-        .unwrap();
-    let rig = rig.initialize().await;
-    rig.until_phase(Phase::Initialized).await;
+    let rig = initialized(|rig| {
+        let store = rig.member().server.store();
+        let created = store.create(&VIRTUAL_SERVICE, theirs.clone(), "kubectl");
+        created.unwrap();
+    })
+    .await;
     let split = |rig: &Rig| {
         let route = rig.object(&VIRTUAL_SERVICE, NAME).unwrap();
         route.array_at("/spec/http/1/route").len() == 2

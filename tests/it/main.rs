@@ -32,6 +32,7 @@ mod quiet;
 mod real_load_tester;
 mod rights;
 mod rollouts;
+mod routers;
 mod schemas;
 mod sources;
 mod support;
