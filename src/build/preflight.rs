@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     api::objects::{ObjectExt, Objects},
-    decide::plan::Plan,
+    decide::plan::{Hook, HookKind, Plan},
 };
 
 /// Said of an analysis without a check, before a run and when one begins.
@@ -39,6 +39,7 @@ pub fn warnings(plan: &Plan, objects: &Objects, queries: &[(String, String)]) ->
             all.push(format!("a person has to open the {name} gate (promote); the steps reckon with one interval for that"));
         }
     }
+    all.extend(acting_rollbacks(plan));
     all.extend(
         queries
             .iter()
@@ -58,6 +59,30 @@ pub fn warnings(plan: &Plan, objects: &Objects, queries: &[(String, String)]) ->
         all.extend(misnamed(plan, &what, query));
     }
     all
+}
+
+/// Rollback hooks that carry something to do, as some guides have them. Flagger asks such a hook at each interval whether to roll back, and a
+/// yes is a rollback: a command that works would end every run.
+#[must_use]
+pub fn acting_rollbacks(plan: &Plan) -> Vec<String> {
+    let acts = |hook: &Hook| {
+        let keys = hook.metadata.iter().map(|(key, _)| key.as_str());
+        hook.request.is_some()
+            || keys
+                .into_iter()
+                .any(|key| ["cmd", "method", "body"].contains(&key))
+    };
+    let hooks = plan.hooks(HookKind::Rollback).map(|(_, hook)| hook);
+    let acting = hooks.filter(|hook| acts(hook));
+    acting
+        .map(|hook| {
+            format!(
+                "rollback hook {} carries something to do: it is called at each interval, and a yes rolls the canary back; what has to be done \
+                 after a rollback is a post-rollout hook with when: [failed, rolledBack]",
+                hook.name
+            )
+        })
+        .collect()
 }
 
 /// A query that names what many guides name and nobody makes: a workload `T-canary`, or pods with `version="canary"`. The canary is the

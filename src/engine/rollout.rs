@@ -463,6 +463,9 @@ impl Rollout {
             {
                 self.tell(&objects.canary, Tell::normal(matched));
             }
+            for acting in build::preflight::acting_rollbacks(plan) {
+                self.tell_once(&objects.canary, acting);
+            }
             self.plan = Some(plan.clone());
             return Ok(Some(plan.clone()));
         }
