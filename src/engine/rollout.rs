@@ -409,7 +409,6 @@ impl Rollout {
     fn let_go(&mut self) -> Wait {
         self.close();
         self.plan = None;
-        self.event_hooks.let_go();
         self.ctx.near.let_go();
         Wait::Change
     }
