@@ -35,10 +35,6 @@ pub fn warnings(plan: &Plan, objects: &Objects, queries: &[(String, String)]) ->
                 .to_owned(),
         );
     }
-    all.extend(
-        plan.hooks(HookKind::Rollback)
-            .filter_map(|(_, hook)| acts(hook)),
-    );
     let gates = plan.gates;
     for (gate, name) in [
         (gates.rollout, "rollout"),
@@ -49,6 +45,7 @@ pub fn warnings(plan: &Plan, objects: &Objects, queries: &[(String, String)]) ->
             all.push(format!("a person has to open the {name} gate (promote); the steps reckon with one interval for that"));
         }
     }
+    all.extend(acting_rollbacks(plan));
     all.extend(
         queries
             .iter()
@@ -70,21 +67,28 @@ pub fn warnings(plan: &Plan, objects: &Objects, queries: &[(String, String)]) ->
     all
 }
 
-/// A rollback hook that is not a question. Flagger asks at each analysis, and a 2xx answer asks for a rollback: one that does something would end
-/// every run as soon as it works.
-fn acts(hook: &Hook) -> Option<String> {
-    let of = |key: &str| hook.metadata.iter().find(|(k, _)| k == key);
-    let command = of("cmd").is_some()
-        && of("type").is_none_or(|(_, kind)| ["cmd", "bash"].contains(&kind.as_str()));
-    let action =
-        command || of("method").is_some() || of("body").is_some() || hook.request.is_some();
-    action.then(|| {
-        format!(
-            "rollback hook {} does something, but it is asked at each analysis, and a 2xx answer rolls back: to do it after a rollback, \
-             make it type post-rollout with when: [failed, rolledBack]",
-            hook.name
-        )
-    })
+/// Rollback hooks that carry something to do, as some guides have them. Flagger asks such a hook at each interval whether to roll back, and a
+/// yes is a rollback: a command that works would end every run.
+#[must_use]
+pub fn acting_rollbacks(plan: &Plan) -> Vec<String> {
+    let acts = |hook: &Hook| {
+        let keys = hook.metadata.iter().map(|(key, _)| key.as_str());
+        hook.request.is_some()
+            || keys
+                .into_iter()
+                .any(|key| ["cmd", "method", "body"].contains(&key))
+    };
+    let hooks = plan.hooks(HookKind::Rollback).map(|(_, hook)| hook);
+    let acting = hooks.filter(|hook| acts(hook));
+    acting
+        .map(|hook| {
+            format!(
+                "rollback hook {} carries something to do: it is called at each interval, and a yes rolls the canary back; what has to be done \
+                 after a rollback is a post-rollout hook with when: [failed, rolledBack]",
+                hook.name
+            )
+        })
+        .collect()
 }
 
 /// A query that names what many guides name and nobody makes: a workload `T-canary`, or pods with `version="canary"`. The canary is the

@@ -1,9 +1,11 @@
 //! Event hooks: what people are told, told to webhooks too. Queued, bounded, in order, and never in the way of a rollout.
 
-use std::sync::Arc;
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use futures::future::join_all;
-use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{
     Settings, Shared,
@@ -28,10 +30,10 @@ const TIMEOUT: i64 = 10_000;
 /// Name of that hook in logs and keys; Flagger's name for the setting.
 const GLOBAL: &str = "event-webhook";
 
-/// The queue of one Canary. Its task is there while there is something to send.
+/// The events of one Canary.
 #[derive(Default)]
 pub(super) struct EventHooks {
-    queue: Option<mpsc::Sender<Event>>,
+    queue: Arc<Queue>,
     /// Events so far: two of one moment are not the same.
     count: u64,
 }
@@ -112,24 +114,65 @@ impl EventHooks {
             at,
             n: format!("{}.{}", at.0, self.count),
         };
-        let open = self.queue.take().filter(|queue| !queue.is_closed());
-        let queue = open.unwrap_or_else(|| sender.clone().start());
-        match queue.try_send(event) {
-            Ok(()) => {}
-            // Closed: the Lease is lost, and whoever holds it now tells what happens from here on.
-            Err(TrySendError::Closed(_)) => return,
-            Err(TrySendError::Full(event)) => {
+        match self.queue.push(event) {
+            Pushed::Waits => {}
+            Pushed::First => drop(tokio::spawn(sender.clone().send_all(self.queue.clone()))),
+            Pushed::Full(event) => {
                 for hook in &event.hooks {
                     sender.lost(hook, EventHook::Dropped, "too many wait before it");
                 }
             }
         }
-        self.queue = Some(queue);
+    }
+}
+
+/// What waits for the one task that sends, which is there while there is something to send.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Default)]
+struct Waiting {
+    events: VecDeque<Event>,
+    /// The task is there.
+    sending: bool,
+}
+
+/// What became of an event at the queue.
+enum Pushed {
+    /// The task will come to it.
+    Waits,
+    /// A task has to be started.
+    First,
+    /// There is no place.
+    Full(Box<Event>),
+}
+
+impl Queue {
+    fn push(&self, event: Event) -> Pushed {
+        let mut waiting = self.lock();
+        if waiting.events.len() == QUEUE {
+            return Pushed::Full(Box::new(event));
+        }
+        waiting.events.push_back(event);
+        if std::mem::replace(&mut waiting.sending, true) {
+            Pushed::Waits
+        } else {
+            Pushed::First
+        }
     }
 
-    /// Nothing more is about to happen: the task ends when all is sent.
-    pub(super) fn let_go(&mut self) {
-        self.queue = None;
+    /// The next one; with `None` the task has ended.
+    fn next(&self) -> Option<Event> {
+        let mut waiting = self.lock();
+        let next = waiting.events.pop_front();
+        waiting.sending = next.is_some();
+        next
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -144,18 +187,15 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    fn start(self) -> mpsc::Sender<Event> {
-        let (queue, mut waiting) = mpsc::channel::<Event>(QUEUE);
-        tokio::spawn(async move {
-            while let Some(event) = waiting.recv().await {
-                if self.held.check().is_err() {
-                    return;
-                }
-                // One that is slow keeps none of the others from this event; all get the next one after it.
-                join_all(event.hooks.iter().map(|hook| self.call(&event, hook))).await;
+    async fn send_all(self, queue: Arc<Queue>) {
+        while let Some(event) = queue.next() {
+            // The Lease is lost, and whoever holds it now tells what happens from here on.
+            if self.held.check().is_err() {
+                continue;
             }
-        });
-        queue
+            // One that is slow keeps none of the others from this event; all get the next one after it.
+            join_all(event.hooks.iter().map(|hook| self.call(&event, hook))).await;
+        }
     }
 
     async fn call(&self, event: &Event, hook: &Hook) {

@@ -455,7 +455,6 @@ impl Rollout {
     fn let_go(&mut self) -> Wait {
         self.close();
         self.plan = None;
-        self.event_hooks.let_go();
         self.ctx.near.let_go();
         Wait::Change
     }
@@ -508,6 +507,9 @@ impl Rollout {
                 build::scaler::matched_unnamed(plan, objects).filter(|m| self.said.is_new(m))
             {
                 self.tell(&objects.canary, Tell::normal(matched));
+            }
+            for acting in build::preflight::acting_rollbacks(plan) {
+                self.tell_once(&objects.canary, acting);
             }
             self.plan = Some(plan.clone());
             return Ok(Some(plan.clone()));

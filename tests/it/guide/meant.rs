@@ -136,7 +136,7 @@ hook: rollout integration-tests http://loadtester/ 120 s with cmd, type
 hook: post-rollout db-cleanup http://migration-runner/ 60 s with cmd, type
 hook: rollback db-rollback http://migration-runner/ 300 s with cmd, type
 told: spec.analysis.threshold is not given: 3 failed analyses end the run
-told: rollback hook db-rollback does something, but it is asked at each analysis, and a 2xx answer rolls back: to do it after a rollback, make it type post-rollout with when: [failed, rolledBack]
+told: rollback hook db-rollback carries something to do: it is called at each interval, and a yes rolls the canary back; what has to be done after a rollback is a post-rollout hook with when: [failed, rolledBack]
 "#,
     ),
     (
@@ -232,7 +232,7 @@ hook: rollout test-feature-flag http://loadtester/ 60 s with cmd
 hook: rollback disable-feature-flag http://feature-flag-service/api/flags 10 s with body, method
 told: spec.analysis.metrics is empty: nothing is checked, and any version whose pods are ready is promoted; add a metric, request-success-rate for one
 told: spec.analysis.threshold is not given: 3 failed analyses end the run
-told: rollback hook disable-feature-flag does something, but it is asked at each analysis, and a 2xx answer rolls back: to do it after a rollback, make it type post-rollout with when: [failed, rolledBack]
+told: rollback hook disable-feature-flag carries something to do: it is called at each interval, and a yes rolls the canary back; what has to be done after a rollback is a post-rollout hook with when: [failed, rolledBack]
 "#,
     ),
     (

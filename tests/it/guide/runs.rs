@@ -275,8 +275,8 @@ async fn the_user_service_with_the_guides_own_rollback_hook_never_gets_through()
     let told = shown.planned("1.1.0").await.warnings;
     assert!(
         told.contains(
-            &"rollback hook db-rollback does something, but it is asked at each analysis, and a 2xx answer rolls back: to do it after a \
-              rollback, make it type post-rollout with when: [failed, rolledBack]"
+            &"rollback hook db-rollback carries something to do: it is called at each interval, and a yes rolls the canary back; what has to be \
+              done after a rollback is a post-rollout hook with when: [failed, rolledBack]"
                 .to_owned()
         ),
         "{told:?}"

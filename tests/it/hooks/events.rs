@@ -167,3 +167,35 @@ async fn a_receiver_that_fails_is_not_in_the_way() {
     );
     rig.assert_ended(Phase::Succeeded, "1.1.0").await;
 }
+
+/// More than a receiver takes is not kept for ever.
+#[tokio::test(start_paused = true)]
+async fn what_waits_for_a_receiver_is_bounded() {
+    let rig = Rig::without_engine(true);
+    says_late(&rig, "/event-global", 200, 3_600);
+    let provider = |n: usize| format!("no-such-{n}");
+    rig.edit_spec(|spec| spec["provider"] = provider(0).into());
+    let engine = rig.process_with("first", |settings| {
+        let url = "http://flagger-loadtester.test/event-global";
+        settings.event_webhook = Some(url.to_owned());
+    });
+    rig.pass(10).await;
+    // One event for each generation.
+    for n in 1..100 {
+        rig.edit_spec(|spec| spec["provider"] = provider(n).into());
+        rig.pass(1).await;
+    }
+    rig.pass(3_600).await;
+    let metrics = rig.metrics.encode().unwrap();
+    let counted = |outcome: &str| -> u32 {
+        let begin = format!("canary_mcp_event_hooks_total{{outcome=\"{outcome}\"");
+        let line = metrics.lines().find(|line| line.starts_with(&begin));
+        let value = line.and_then(|line| line.split_whitespace().last());
+        value.map_or(0, |value| value.parse().unwrap())
+    };
+    assert_eq!(counted("sent"), 0);
+    assert_eq!(counted("failed") + counted("dropped"), 100, "{metrics}");
+    // 64 wait, and each takes ten seconds of the hundred.
+    assert!((70..=80).contains(&counted("failed")), "{metrics}");
+    engine.stop().await;
+}

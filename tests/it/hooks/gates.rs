@@ -1,9 +1,9 @@
 //! Hooks that hold a run, hooks that end it, and hooks that act after its end.
 
-use canary_mcp::api::objects::DEPLOYMENT;
+use canary_mcp::{api::objects::DEPLOYMENT, engine::control::Start};
 
 use super::*;
-use crate::support::{NAME, sequence};
+use crate::support::{NAME, image, sequence};
 
 /// Nothing is scaled up before a confirm-rollout hook says yes.
 #[tokio::test(start_paused = true)]
@@ -94,6 +94,28 @@ async fn rolled_back_in(phase: Phase, gate: Option<&str>) {
     assert_eq!(rig.warnings(told), 1, "{:?}", warnings(&rig));
     assert_eq!(rig.replicas_of(NAME), 0);
     rig.assert_ended(Phase::Failed, "1.0.0").await;
+}
+
+/// The guide means an action after a rollback; Flagger means a question, whose yes is one. It is said before the first call.
+#[tokio::test(start_paused = true)]
+async fn a_rollback_hook_with_something_to_do_is_told_before_it_is_called() {
+    let mut revert = hook("rollback");
+    revert["metadata"] = json!({"type": "bash", "cmd": "migrate down"});
+    let rig = rig(&[revert]).await;
+    let told = "rollback hook rollback carries something to do: it is called at each interval, and a yes rolls the canary back; what has to be \
+                done after a rollback is a post-rollout hook with when: [failed, rolledBack]";
+    assert_eq!(rig.warnings(told), 1, "{:?}", warnings(&rig));
+    assert_eq!(calls(&rig), []);
+    let start = Start {
+        key: Rig::key(),
+        image: Some(image("1.1.0")),
+        container: None,
+        retry: false,
+        expect_revision: None,
+        by: None,
+    };
+    let planned = rig.control.preview(&start).await.unwrap();
+    assert_eq!(planned.preview.unwrap().warnings, [told]);
 }
 
 #[tokio::test(start_paused = true)]

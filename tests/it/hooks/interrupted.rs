@@ -1,6 +1,6 @@
 //! Calls that are cut short, and calls that are made again.
 
-use canary_mcp::decide::facts::Verb;
+use canary_mcp::{api::rights::Right, decide::facts::Verb};
 use http::Method;
 
 use super::*;
@@ -32,6 +32,34 @@ async fn a_slow_hook_is_interrupted_by_a_rollback() {
     // Nobody waits for the answer any more, and for another attempt.
     rig.pass(900).await;
     assert_eq!(count(&rig, "/pre-rollout"), 1);
+}
+
+/// Without the Lease nobody is called any more, not even for an attempt that is due; who has it next makes the same call.
+#[tokio::test(start_paused = true)]
+async fn a_call_ends_with_the_lease() {
+    let mut slow = hook("pre-rollout");
+    slow["timeout"] = "15m".into();
+    slow["retries"] = 5.into();
+    let rig = rig(&[slow]).await;
+    says_late(&rig, "/pre-rollout", 500, 60);
+    rig.set_image("1.1.0");
+    rig.until_stored("the hook is called", |rig| count(rig, "/pre-rollout") == 1)
+        .await;
+    let renew = Right {
+        verb: "update",
+        group: "coordination.k8s.io",
+        resource: "leases",
+    };
+    rig.member().server.faults().deny(&[renew]);
+    rig.pass(300).await;
+    assert_eq!(count(&rig, "/pre-rollout"), 1);
+    says(&rig, "/pre-rollout", 200, "");
+    rig.member().server.faults().deny(&[]);
+    until_phase(&rig, Phase::Succeeded).await;
+    let keys = keys(&rig, "/pre-rollout");
+    assert_eq!(keys.len(), 2);
+    assert_eq!(keys[0], keys[1]);
+    rig.assert_ended(Phase::Succeeded, "1.1.0").await;
 }
 
 /// Somebody else's write to the Canary is no reason to call a hook again.
