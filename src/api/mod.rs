@@ -1,5 +1,6 @@
 //! Custom resources and wire types: pure.
 
+pub mod claim;
 pub mod crd;
 pub mod metric_template;
 pub mod names;

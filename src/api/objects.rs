@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
+use super::claim::Claim;
+
 /// One object as the API server gave it, `apiVersion` and `kind` included.
 pub type Object = Arc<Value>;
 
@@ -192,6 +194,8 @@ pub struct Objects {
     pub replica_sets: Vec<Object>,
     /// `MetricTemplates` that the checks name, by (namespace, name).
     pub templates: BTreeMap<(String, String), Object>,
+    /// The other Canaries of the namespace that claim an object which this one claims.
+    pub rivals: Vec<Claim>,
     /// Events of the Canary in any order; only for views.
     pub events: Vec<Object>,
     /// Holder of the cluster's fresh Lease; only for views.

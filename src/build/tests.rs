@@ -4,5 +4,6 @@ mod apart;
 mod check;
 mod fixtures;
 mod istio;
+mod rivals;
 mod services;
 mod workload;

@@ -200,6 +200,10 @@ struct Driven {
 
 impl Driver {
     async fn run(mut self, mut changes: Changes) {
+        // Whoever is driven first must know of the others.
+        for (namespace, name) in self.world.canaries() {
+            self.world.claim(&namespace, &name);
+        }
         for (namespace, name) in self.unfinished_first() {
             self.drive(namespace, name);
         }
@@ -207,7 +211,10 @@ impl Driver {
         loop {
             tokio::select! {
                 change = changes.recv() => match change {
-                    Some((namespace, name)) => self.drive(namespace, name),
+                    Some((namespace, name)) => {
+                        self.world.claim(&namespace, &name);
+                        self.drive(namespace, name);
+                    }
                     None => return,
                 },
                 // A task ends only when its Canary is gone, or by a panic; either way the list is looked at again.

@@ -5,6 +5,7 @@ use futures::future::join_all;
 use super::Settings;
 use crate::{
     api::{
+        claim::Claim,
         names,
         objects::{
             CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE,
@@ -128,7 +129,7 @@ impl Refs {
     }
 }
 
-/// Reads a Canary and every object that its spec names, all at once. `None` when there is no such Canary.
+/// Reads a Canary, every object that its spec names, and which other Canaries claim one of them, all at once. `None` when there is no such Canary.
 pub(super) async fn read(
     cluster: &Cluster,
     namespace: &str,
@@ -138,7 +139,15 @@ pub(super) async fn read(
         return Ok(None);
     };
     let all = Refs::of(&canary).all();
-    read_these(cluster, canary, &all).await.map(Some)
+    let own = Claim::of(&canary);
+    let (objects, others) = futures::join!(
+        read_these(cluster, canary, &all),
+        cluster.list(&CANARY, Some(namespace), None, None),
+    );
+    let mut objects = objects?;
+    let others = others?.into_iter().map(|other| Claim::of(&other));
+    objects.rivals = others.filter(|other| own.clash(other).is_some()).collect();
+    Ok(Some(objects))
 }
 
 /// Reads what [`read`] reads, and what a forecast needs beside it: the pinned templates, and which pods are of which template.

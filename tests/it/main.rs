@@ -27,6 +27,7 @@ mod prometheus;
 mod protocol;
 mod quiet;
 mod rights;
+mod rivals;
 mod rollouts;
 mod schemas;
 mod sources;
