@@ -22,7 +22,7 @@ use crate::{
     },
     config::{self, Auth, Config, Part},
     decide::plan::Labels,
-    engine::{Engine, Settings, control::Control},
+    engine::{Engine, Limits, Settings, control::Control},
     http::{
         self,
         auth::{self, Minted, StaticTokens},
@@ -277,6 +277,8 @@ async fn parts(
         selector_labels,
         include_label_prefix,
         namespaces,
+        max_concurrent,
+        max_concurrent_per_namespace,
         allow_hosts,
         lease_namespace,
         home,
@@ -302,6 +304,7 @@ async fn parts(
         metrics_server,
         allow_hosts,
         namespaces,
+        limits: Limits::of(max_concurrent, max_concurrent_per_namespace),
         parse: parse::Settings {
             mesh_provider,
             labels: Labels {

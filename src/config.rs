@@ -129,6 +129,10 @@ pub struct Driving {
     pub include_label_prefix: Vec<String>,
     /// The only namespaces that are led and shown; empty is all of them.
     pub namespaces: Vec<String>,
+    /// Runs at the same time in a cluster; 0 is without limit.
+    pub max_concurrent: u32,
+    /// The same in each of its namespaces.
+    pub max_concurrent_per_namespace: u32,
     /// Globs of the hosts that manifests may name.
     pub allow_hosts: Vec<String>,
     /// Namespace of the Leases.
@@ -355,6 +359,8 @@ impl Judge {
             selector_labels,
             include_label_prefix,
             namespace,
+            max_concurrent,
+            max_concurrent_per_namespace,
             allow_hosts,
             lease_namespace,
             home,
@@ -370,6 +376,11 @@ impl Judge {
             given::label_prefixes(include_label_prefix),
         );
         let namespaces = self.judged("--namespace", given::namespaces(namespace));
+        let max_concurrent = self.judged("--max-concurrent", given::limit(&max_concurrent));
+        let max_concurrent_per_namespace = self.judged(
+            "--max-concurrent-per-namespace",
+            given::limit(&max_concurrent_per_namespace),
+        );
         let allow_hosts = self.globs("--allow-hosts", allow_hosts, "*.example.com");
         let lease_namespace = self.judged("--lease-namespace", given::namespace(&lease_namespace));
         let home = match home {
@@ -391,6 +402,8 @@ impl Judge {
             selector_labels: selector_labels?,
             include_label_prefix: include_label_prefix?,
             namespaces: namespaces?,
+            max_concurrent: max_concurrent?,
+            max_concurrent_per_namespace: max_concurrent_per_namespace?,
             allow_hosts,
             lease_namespace: lease_namespace?,
             home: home?,

@@ -13,6 +13,7 @@ mod preview;
 mod rights;
 mod rollout;
 mod rows;
+mod slots;
 mod start;
 mod status;
 mod table;
@@ -30,6 +31,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use leading::Leading;
+pub use slots::Limits;
 
 use crate::{
     api::parse,
@@ -58,6 +60,8 @@ pub struct Settings {
     pub allow_hosts: Vec<String>,
     /// The only namespaces that are led and shown (`--namespace`); empty is all of them.
     pub namespaces: Vec<String>,
+    /// Runs at the same time (`--max-concurrent`, `--max-concurrent-per-namespace`).
+    pub limits: Limits,
     /// What a Canary's own fields go before.
     pub parse: parse::Settings,
 }
@@ -73,6 +77,7 @@ impl Default for Settings {
             metrics_server: "http://prometheus.istio-system:9090".to_owned(),
             allow_hosts: Vec::new(),
             namespaces: Vec::new(),
+            limits: Limits::default(),
             parse: parse::Settings::default(),
         }
     }
@@ -88,10 +93,16 @@ impl Settings {
             selector_labels,
             include_label_prefix,
             namespaces,
+            max_concurrent,
+            max_concurrent_per_namespace,
         } = cluster.overrides().clone();
         let mut own = self.clone();
         own.metrics_server = metrics_server.unwrap_or(own.metrics_server);
         own.namespaces = namespaces.unwrap_or(own.namespaces);
+        own.limits = Limits {
+            cluster: max_concurrent.map_or(own.limits.cluster, Limits::most),
+            namespace: max_concurrent_per_namespace.map_or(own.limits.namespace, Limits::most),
+        };
         own.parse.mesh_provider = mesh_provider.unwrap_or(own.parse.mesh_provider);
         let labels = &mut own.parse.labels;
         labels.selectors = selector_labels.unwrap_or(std::mem::take(&mut labels.selectors));

@@ -51,6 +51,12 @@
 {{- with .includeLabelPrefix }}
 - {{ printf "--include-label-prefix=%s" (join "," .) | quote }}
 {{- end }}
+{{- if .maxConcurrent }}
+- {{ printf "--max-concurrent=%d" (int .maxConcurrent) | quote }}
+{{- end }}
+{{- if .maxConcurrentPerNamespace }}
+- {{ printf "--max-concurrent-per-namespace=%d" (int .maxConcurrentPerNamespace) | quote }}
+{{- end }}
 {{- range .rbac.namespaces }}
 - {{ printf "--namespace=%s" . | quote }}
 {{- end }}
