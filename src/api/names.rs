@@ -6,8 +6,12 @@ pub const SELECTOR_LABELS: [&str; 3] = ["app", "name", "app.kubernetes.io/name"]
 pub const MANAGER: &str = "canary-mcp";
 /// The wish of a person or a tool, JSON (`decide::facts::Request`). Never deleted.
 pub const REQUEST: &str = "canary-mcp.dev/request";
-/// Built-in gates, comma-separated: `promotion`.
+/// Built-in gates, comma-separated: `rollout`, `traffic`, `promotion`.
 pub const GATE: &str = "canary-mcp.dev/gate";
+/// `"true"` promotes one run without analysis; taken off by the engine. The guide's.
+pub const SKIP_ANALYSIS: &str = "flagger.app/skip-analysis";
+/// `"true"` analyses the revision anew; taken off by the engine. The guide's.
+pub const RESET: &str = "flagger.app/reset";
 /// `"true"` lets us take over a Canary whose status another controller wrote last.
 pub const ADOPT: &str = "canary-mcp.dev/adopt";
 /// The `leaseTransitions` of the holder that an object belongs to: the fence.

@@ -4,8 +4,10 @@
 
 mod analysis;
 mod fields;
+mod hooks;
 mod metrics;
 mod service;
+mod strategy;
 #[cfg(test)]
 mod tests;
 
@@ -17,7 +19,7 @@ use self::fields::Fields;
 use super::{names, objects::ObjectExt};
 use crate::decide::{
     facts::Request,
-    plan::{Labels, Plan, Scaler},
+    plan::{Gates, Labels, Plan, Router, Scaler},
 };
 
 /// Settings of the installation that a Canary's own fields go before.
@@ -84,31 +86,35 @@ impl fmt::Display for Refusal {
 /// Every mistake of the Canary, in the order of its fields.
 pub fn plan(canary: &Value, settings: &Settings) -> Result<Plan, Vec<Refusal>> {
     let mut f = Fields::new(canary);
-    refuse_provider(&mut f, settings);
+    let router = router(&mut f, settings);
     let target = target(&mut f);
     let scaler = scaler(&mut f);
     refuse_references(&mut f);
-    let service = service::service(&mut f, &target);
+    let service = service::service(&mut f, router, &target);
     let progress_deadline = f.integer("spec.progressDeadlineSeconds", 600, 1..=31_536_000);
     let skip_analysis = f.boolean("spec.skipAnalysis");
-    f.not_yet_if_true(
-        "spec.revertOnDeletion",
-        "giving the target back when the Canary is deleted",
-    );
+    let revert_on_deletion = f.boolean("spec.revertOnDeletion");
     let suspend = f.boolean("spec.suspend");
-    let gate_promotion = gates(&mut f);
-    let analysis = analysis::analysis(&mut f);
+    let gates = gates(&mut f);
+    let analysis = analysis::analysis(&mut f, router);
+    let hooks = hooks::hooks(&mut f);
     let checks = metrics::checks(&mut f);
     let metrics_server = f.string("spec.metricsServer");
     let plan = Plan {
         namespace: canary.namespace().to_owned(),
         name: canary.name().to_owned(),
         target,
+        router,
         service,
         scaler,
         interval: analysis.interval,
+        delay: analysis.delay,
         threshold: analysis.threshold,
+        threshold_mode: analysis.threshold_mode,
+        strategy: analysis.strategy,
         steps: analysis.steps,
+        affinity: analysis.affinity,
+        canary_replicas: analysis.canary_replicas,
         step_weight_promotion: analysis.step_weight_promotion,
         settle: analysis.settle,
         progress_deadline: progress_deadline.saturating_mul(1000),
@@ -116,7 +122,9 @@ pub fn plan(canary: &Value, settings: &Settings) -> Result<Plan, Vec<Refusal>> {
         canary_ready: analysis.canary_ready,
         skip_analysis,
         suspend,
-        gate_promotion,
+        gates,
+        hooks,
+        revert_on_deletion,
         checks,
         metrics_server,
         labels: settings.labels.clone(),
@@ -146,18 +154,29 @@ pub fn adopt(canary: &Value) -> bool {
     canary.annotation(names::ADOPT) == Some("true")
 }
 
-fn refuse_provider(f: &mut Fields<'_>, settings: &Settings) {
-    let (given, path) = match f.string("spec.provider") {
-        Some(given) => (given, "spec.provider"),
-        None => (settings.mesh_provider.clone(), "spec.provider"),
+/// Flagger takes a name that it does not know for istio; here it is refused.
+fn router(f: &mut Fields<'_>, settings: &Settings) -> Router {
+    let given = f.string("spec.provider");
+    let given = given.unwrap_or_else(|| settings.mesh_provider.clone());
+    let (reason, fix) = match given.as_str() {
+        "istio" => return Router::Istio,
+        "kubernetes" => return Router::Kubernetes,
+        name if name.starts_with("gatewayapi:v1") => return Router::GatewayApi,
+        "gatewayapi" => (
+            "the routing provider \"gatewayapi\" has no version".to_owned(),
+            "set gatewayapi:v1",
+        ),
+        "linkerd" => (
+            "the routing provider \"linkerd\" (TrafficSplit) is not carried out".to_owned(),
+            "set gatewayapi:v1 and service.gatewayRefs to the Service itself (group core, kind Service), as Linkerd from 2.13 on wants it",
+        ),
+        other => (
+            format!("the routing provider {other:?} is not carried out yet"),
+            "set one of istio, gatewayapi:v1, kubernetes",
+        ),
     };
-    if given != "istio" {
-        f.refuse(
-            path,
-            format!("the routing provider {given:?} is not carried out yet"),
-            "set istio, the one that is",
-        );
-    }
+    f.refuse("spec.provider", reason, fix);
+    Router::Istio
 }
 
 fn target(f: &mut Fields<'_>) -> String {
@@ -231,28 +250,25 @@ fn refuse_references(f: &mut Fields<'_>) {
 }
 
 /// Annotation [`names::GATE`]: the gates that a person opens.
-fn gates(f: &mut Fields<'_>) -> bool {
+fn gates(f: &mut Fields<'_>) -> Gates {
     let path = format!("metadata.annotations[{}]", names::GATE);
     let text = f.canary.annotation(names::GATE).unwrap_or_default();
-    let mut promotion = false;
+    let mut gates = Gates::default();
     for gate in text
         .split(',')
         .map(str::trim)
         .filter(|gate| !gate.is_empty())
     {
         match gate {
-            "promotion" => promotion = true,
-            "rollout" | "traffic" => f.refuse(
-                &path,
-                format!("the gate {gate:?} is not carried out yet"),
-                "take it off; promotion is the one that is",
-            ),
+            "rollout" => gates.rollout = true,
+            "traffic" => gates.traffic = true,
+            "promotion" => gates.promotion = true,
             other => f.refuse(
                 &path,
                 format!("there is no gate {other:?}"),
-                "write promotion, or take the annotation off",
+                "write some of rollout, traffic, promotion, or take the annotation off",
             ),
         }
     }
-    promotion
+    gates
 }

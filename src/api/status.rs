@@ -29,6 +29,8 @@ pub struct Extra<'a> {
     pub kind: &'a str,
     /// Why the Canary is not carried out; empty when it is.
     pub refusals: &'a [Refusal],
+    /// `status.iterations` as Flagger counts them (`decide::strategy::iterations`).
+    pub iterations: u32,
     /// The rights that the engine lacks to carry it out, in a sentence.
     pub missing_rights: Option<&'a str>,
 }
@@ -41,9 +43,9 @@ pub fn status(state: &State, extra: &Extra<'_>) -> Value {
     let held = held(state);
     let mut status = json!({
         "phase": state.phase.name(),
-        "canaryWeight": state.weight,
+        "canaryWeight": state.weight(),
         "failedChecks": state.failed_checks,
-        "iterations": 0,
+        "iterations": extra.iterations,
         "trackedConfigs": {},
         "lastTransitionTime": rfc3339(state.since),
         "conditions": conditions::conditions(Some((state.phase, held.as_deref())), extra),
@@ -53,10 +55,22 @@ pub fn status(state: &State, extra: &Extra<'_>) -> Value {
     put(fields, "lastPromotedSpec", state.last_promoted.as_ref());
     put(fields, "nextCheckAt", state.next_check_at.map(rfc3339));
     put(fields, "handledRequest", state.handled_request.as_ref());
+    let cookies = &state.cookies;
+    put(fields, "sessionAffinityCookie", cookies.canary.as_ref());
+    put(
+        fields,
+        "primarySessionAffinityCookie",
+        cookies.primary.as_ref(),
+    );
+    put(
+        fields,
+        "previousSessionAffinityCookie",
+        cookies.previous.as_ref(),
+    );
     put(
         fields,
         "run",
-        state.run.as_ref().map(|run| run_json(run, state.stage)),
+        state.run.as_ref().map(|run| run_json(run, state)),
     );
     put(fields, "canaryAnalysis", evidence::write(&state.evidence));
     status
@@ -119,20 +133,20 @@ pub fn held(state: &State) -> Option<String> {
     let share = state.evidence.share.unwrap_or_default();
     Some(format!(
         "{share:.1}% of the requests reach the canary, its weight is {}%{}{}",
-        state.weight,
+        state.weight(),
         if apart.cause.is_empty() { "" } else { ": " },
         apart.cause
     ))
 }
 
-fn run_json(run: &Run, stage: Stage) -> Value {
+fn run_json(run: &Run, state: &State) -> Value {
     let mut json = json!({
         "id": run.id,
         "n": run.n,
         "revision": run.revision,
         "template": run.template,
         "startedAt": rfc3339(run.started_at),
-        "stage": stage,
+        "stage": state.stage,
         "stageAt": rfc3339(run.stage_at),
     });
     let fields = object(&mut json);
@@ -140,6 +154,19 @@ fn run_json(run: &Run, stage: Stage) -> Value {
     put(fields, "routeWrittenAt", run.route_written_at.map(rfc3339));
     put(fields, "skip", run.skip.as_ref());
     put(fields, "reason", run.reason.as_ref());
+    put(fields, "outcome", run.outcome);
+    put(fields, "reset", run.reset.then_some(true));
+    // Beside canaryWeight: what a weight does not say, and which interval of the step it is, where a step can have several.
+    let traffic = state.traffic;
+    put(fields, "matched", traffic.matches().then_some(true));
+    put(fields, "mirror", Some(traffic.mirror()).filter(|m| *m > 0));
+    put(fields, "iteration", Some(state.iteration).filter(|n| *n > 1));
+    let waiting = run.waiting.as_ref().map(|waiting| {
+        let mut json = serde_json::to_value(waiting).unwrap_or_default();
+        json["since"] = json!(rfc3339(waiting.since));
+        json
+    });
+    put(fields, "waiting", waiting);
     json
 }
 

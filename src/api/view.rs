@@ -27,7 +27,7 @@ pub struct RolloutView {
     pub namespace: String,
     /// Name of the Canary.
     pub name: String,
-    /// `canary`.
+    /// canary, ab-testing or blue-green.
     pub strategy: String,
     /// Flagger's phase.
     pub phase: Phase,
@@ -106,6 +106,13 @@ pub struct WeightView {
     /// Percent to the canary, as written to the route.
     #[schemars(with = "i64")]
     pub written: u8,
+    /// Percent of the requests that are copied to it.
+    #[schemars(with = "Option<i64>")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirrored: Option<u8>,
+    /// The users that the match names go to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched: Option<bool>,
     /// Percent of the requests that reached the canary over the last interval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<f64>,
@@ -168,6 +175,13 @@ pub struct StepView {
     /// Percent to the canary.
     #[schemars(with = "i64")]
     pub weight: u8,
+    /// Percent of the requests that were copied to it.
+    #[schemars(with = "Option<i64>")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mirrored: Option<u8>,
+    /// The users that the match names went to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matched: Option<bool>,
     /// When it was written, RFC 3339.
     pub at: String,
     /// The last verdict at this weight.

@@ -7,7 +7,10 @@ use serde_json::Value;
 
 use super::{
     Selector, owned, rivals,
-    routes::istio::{self, Route},
+    routes::{
+        self,
+        istio::{self, Route},
+    },
     scaler::{self, Queries},
 };
 use crate::{
@@ -45,6 +48,21 @@ pub fn check(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
     all.extend(services(objects));
     if let Some(wanted) = &plan.scaler {
         all.extend(scaling(plan, objects, wanted));
+    }
+    all.extend(routes::check(plan));
+    if !plan.hooks.is_empty() {
+        all.push(Refusal::new(
+            "spec.analysis.webhooks",
+            "calling webhooks is not carried out yet",
+            "take the field out",
+        ));
+    }
+    if plan.revert_on_deletion {
+        all.push(Refusal::new(
+            "spec.revertOnDeletion",
+            "giving the target back when the Canary is deleted is not carried out yet",
+            "take the field out, or set it to false",
+        ));
     }
     all.extend(route(plan, objects));
     all.extend(sources(plan, objects));

@@ -53,6 +53,13 @@ pub fn pinned<'a>(objects: &'a Objects, name: &str) -> Option<&'a Value> {
         .map(|pin| &pin["data"])
 }
 
+/// The kept template of a revision.
+#[must_use]
+pub fn of_revision<'a>(objects: &'a Objects, of: &str) -> Option<&'a Value> {
+    let mut all = objects.revisions.iter().map(|pin| &pin["data"]);
+    all.find(|data| revision(data) == of)
+}
+
 /// The pins that no run needs, beyond the newest [`KEPT`].
 fn dropped(objects: &Objects, run: &Run) -> Vec<Object> {
     let mut others: Vec<&Object> = objects

@@ -29,8 +29,15 @@ pub fn warnings(plan: &Plan, objects: &Objects, queries: &[(String, String)]) ->
             plan.threshold
         ));
     }
-    if plan.gate_promotion {
-        all.push("a person has to open the promotion gate (promote); the steps reckon with one interval for that".to_owned());
+    let gates = plan.gates;
+    for (gate, name) in [
+        (gates.rollout, "rollout"),
+        (gates.traffic, "traffic"),
+        (gates.promotion, "promotion"),
+    ] {
+        if gate {
+            all.push(format!("a person has to open the {name} gate (promote); the steps reckon with one interval for that"));
+        }
     }
     all.extend(
         queries

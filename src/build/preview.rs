@@ -7,9 +7,9 @@ use crate::{
         revision::{pin_name, revision},
         time::rfc3339,
     },
-    build::workload,
+    build::{routes, workload},
     decide::{
-        effect::Effect,
+        effect::{Effect, Traffic},
         facts::Moment,
         forecast::{Forecast, Milestone},
         plan::Plan,
@@ -32,28 +32,36 @@ pub struct NewImage {
 #[must_use]
 pub fn steps(forecast: &Forecast, from: Moment) -> Vec<PlannedStep> {
     let step = |milestone: &Milestone| PlannedStep {
-        weight: milestone.weight,
+        weight: milestone.traffic.canary(),
         phase: milestone.phase,
         after_seconds: milestone.at.since(from) / 1000,
         at: rfc3339(milestone.at),
-        what: happens(milestone.stage).map(str::to_owned),
+        what: happens(milestone),
     };
     forecast.milestones.iter().map(step).collect()
 }
 
-fn happens(stage: Stage) -> Option<&'static str> {
-    match stage {
+fn happens(milestone: &Milestone) -> Option<String> {
+    let traffic = milestone.traffic;
+    let text = match milestone.stage {
+        Stage::Waiting => "a person or a webhook has to approve the rollout; reckoned with one interval",
         Stage::Starting => {
-            Some("the canary is scaled up; its first weight follows when it is ready")
+            "the canary is scaled up; its first requests follow when it is ready"
         }
-        Stage::Gated => Some("a person has to open the gate; reckoned with one interval"),
-        Stage::Copying => Some("the primary gets the canary's template"),
+        Stage::Gated => "a person has to open the gate; reckoned with one interval",
+        Stage::Copying => "the primary gets the canary's template",
         Stage::Settling => {
-            Some("all traffic is back on the primary; the canary goes when that has settled")
+            "all traffic is back on the primary; the canary goes when that has settled"
         }
-        Stage::Reverting | Stage::Restoring => Some("traffic goes back to the version before"),
-        Stage::Bootstrap | Stage::Idle | Stage::Analysing | Stage::Shifting => None,
-    }
+        Stage::Reverting | Stage::Restoring => "traffic goes back to the version before",
+        Stage::Analysing if traffic.matches() => "the users that the match names go to the canary",
+        Stage::Analysing if traffic.mirror() > 0 => {
+            return Some(format!("{}% of the requests are copied to the canary", traffic.mirror()));
+        }
+        Stage::Analysing if traffic.canary() == 0 => "the canary is analysed without users",
+        Stage::Bootstrap | Stage::Idle | Stage::Analysing | Stage::Shifting => return None,
+    };
+    Some(text.to_owned())
 }
 
 /// Every object that would be written. `objects` has the target as it would be, with the new image.
@@ -131,12 +139,15 @@ fn of(
         )],
         Effect::Route => routes(plan, objects),
         Effect::CreatePrimary => one("create", "Deployment", &plan.primary(), "the live version"),
-        Effect::Weights(_) => {
+        Effect::Traffic(_) => {
             let what = format!("the canary's weight: {}", weights(forecast));
-            one("patch", "VirtualService", apex, &what)
+            one("patch", routes::kind(plan), apex, &what)
         }
-        Effect::ScaleUp | Effect::ScaleToZero => {
-            let what = if forecast.effects.contains(&Effect::ScaleUp) {
+        // A forecast has no request and no annotation to act on.
+        Effect::Target | Effect::TakeOff(_) => Vec::new(),
+        Effect::ScaleUp(_) | Effect::ScaleToZero => {
+            let up = |e: &Effect| matches!(e, Effect::ScaleUp(_));
+            let what = if forecast.effects.iter().any(up) {
                 let replicas = canary_replicas(plan, objects);
                 format!("0 to {replicas} replicas, at the end back to 0")
             } else {
@@ -226,11 +237,22 @@ fn routes(plan: &Plan, o: &Objects) -> Vec<PlannedChange> {
     ]
 }
 
+/// What is written to the route, in the word that says it best.
+fn said(traffic: Traffic) -> String {
+    if traffic.matches() {
+        "matched users".to_owned()
+    } else if traffic.mirror() > 0 {
+        format!("copies of {}%", traffic.mirror())
+    } else {
+        traffic.canary().to_string()
+    }
+}
+
 /// The weights that are written, in order: `5, 10, 0`.
 fn weights(forecast: &Forecast) -> String {
     let weight = |effect: &Effect| {
-        if let Effect::Weights(weights) = effect {
-            Some(weights.canary().to_string())
+        if let Effect::Traffic(traffic) = effect {
+            Some(said(*traffic))
         } else {
             None
         }
@@ -248,7 +270,7 @@ fn image_of(workload: Option<&Object>) -> &str {
 /// What the canary is scaled up to; where it runs already, what it has.
 #[must_use]
 pub fn canary_replicas(plan: &Plan, objects: &Objects) -> i64 {
-    let up = workload::scale_up(plan, objects);
+    let up = workload::scale_up(plan, objects, None);
     let scaled = up.iter().find_map(|write| match write {
         Write::Scale { replicas, .. } => Some(i64::from(*replicas)),
         Write::Create(_) | Write::Patch { .. } | Write::Merge { .. } | Write::Delete { .. } => None,

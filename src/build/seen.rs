@@ -4,16 +4,17 @@
 
 use serde_json::Value;
 
-use super::{pin, routes::istio, scaler, services, workload};
+use super::{pin, routes, scaler, services, workload};
 use crate::{
     api::{
+        names,
         objects::{Object, ObjectExt, Objects},
         parse,
         revision::{pin_name, revision, run_id},
         time::moment,
     },
     decide::{
-        facts::{Crash, Moment, NextRun, Seen, Workload},
+        facts::{Crash, Moment, NextRun, Seen, Slot, Workload},
         plan::Plan,
         state::State,
     },
@@ -46,6 +47,7 @@ pub fn seen(plan: &Plan, state: &State, objects: &Objects, times: Times) -> Seen
     let previous = run
         .and_then(|r| r.previous.as_deref())
         .and_then(|name| pin::pinned(objects, name));
+    let request = parse::request(&objects.canary).and_then(Result::ok);
     let primary_has = |template: Option<&Value>| matches!((template, &objects.primary), (Some(t), Some(p)) if workload::primary_has(&plan.labels, p, t));
     Seen {
         now,
@@ -59,8 +61,12 @@ pub fn seen(plan: &Plan, state: &State, objects: &Objects, times: Times) -> Seen
         target_equals_primary: primary_has(target.and_then(|t| t.pointer("/spec/template"))),
         services_ready: services::roles_ready(plan, objects),
         apex_on_primary: services::apex_on_primary(plan, objects),
-        route_ready: istio::ready(plan, objects),
-        weights: istio::read(objects),
+        route_ready: routes::ready(plan, objects, &state.cookies),
+        traffic: routes::read(plan, objects),
+        route_pending: routes::pending(plan, objects),
+        route_writer: routes::writer(plan, objects),
+        // Only whoever leads knows the other runs.
+        slot: Slot::Unlimited,
         scaler_paused: scaler::paused(plan, objects),
         primary_scaler_ready: plan.scaler.is_none() || objects.primary_scaler.is_some(),
         primary_scaler_synced: scaler::sync_primary(plan, objects).is_empty(),
@@ -70,9 +76,29 @@ pub fn seen(plan: &Plan, state: &State, objects: &Objects, times: Times) -> Seen
             .is_some_and(|name| pin::pinned(objects, &name).is_some()),
         primary_has_run: primary_has(pinned),
         primary_has_previous: primary_has(previous),
-        request: parse::request(&objects.canary).and_then(Result::ok),
+        requested_kept: request
+            .as_ref()
+            .and_then(|r| r.to.as_deref())
+            .is_some_and(|to| pin::of_revision(objects, to).is_some()),
+        request,
+        skip_annotation: set_by(objects, names::SKIP_ANALYSIS),
+        reset_annotation: set_by(objects, names::RESET),
         target_writer: target.and_then(|t| template_writer(t)),
     }
+}
+
+/// Who set an annotation of the Canary to true: its field manager, or `unknown` where managedFields do not say. kubectl gives no person's name.
+fn set_by(objects: &Objects, key: &str) -> Option<String> {
+    let canary = &objects.canary;
+    canary.annotation(key).filter(|value| *value == "true")?;
+    let field = format!("f:{key}");
+    let owns = |entry: &&Value| {
+        let annotations = entry.pointer("/fieldsV1/f:metadata/f:annotations");
+        annotations.is_some_and(|all| all.get(&field).is_some())
+    };
+    let owner = canary.array_at("/metadata/managedFields").iter().find(owns);
+    let owner = owner.and_then(|entry| entry.str_at("/manager"));
+    Some(owner.unwrap_or("unknown").to_owned())
 }
 
 fn next_run(plan: &Plan, state: &State, objects: &Objects, target: &Value) -> NextRun {

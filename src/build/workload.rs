@@ -102,16 +102,33 @@ pub fn primary_has(labels: &Labels, primary: &Value, pinned: &Value) -> bool {
     same_template(labels, pinned, &primary["spec"]["template"])
 }
 
-/// Scales the target up from zero. Flagger's rule: the scaler's minimum, without a scaler the primary's replicas, at least 1.
+/// Writes a kept template to the target, which makes it a new revision.
 #[must_use]
-pub fn scale_up(plan: &Plan, objects: &Objects) -> Vec<Write> {
+pub fn retarget(objects: &Objects, template: &Value) -> Vec<Write> {
+    let target = objects.target.iter();
+    let other = target.filter(|target| target["spec"]["template"] != *template);
+    other
+        .map(|target| Write::Patch {
+            from: target.clone(),
+            ops: vec![json!({"op": "replace", "path": "/spec/template", "value": template})],
+        })
+        .collect()
+}
+
+/// Scales the target up, to `wanted` replicas or by Flagger's rule from zero: the scaler's minimum, without a scaler the primary's replicas, at
+/// least 1.
+#[must_use]
+pub fn scale_up(plan: &Plan, objects: &Objects, wanted: Option<u32>) -> Vec<Write> {
     let Some(target) = &objects.target else {
         return Vec::new();
     };
-    if replicas(target) > 0 {
+    let enough = wanted.map_or(1, i64::from);
+    if replicas(target) >= enough {
         return Vec::new();
     }
-    let wanted = if plan.scaler.is_some() {
+    let wanted = if let Some(wanted) = wanted {
+        i64::from(wanted)
+    } else if plan.scaler.is_some() {
         objects
             .scaler
             .as_ref()

@@ -2,36 +2,105 @@
 
 use serde::{Deserialize, Serialize};
 
-/// How traffic is split. It cannot sum to anything but 100.
+/// Where requests go. The weighted rule cannot sum to anything but 100.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Weights {
+pub struct Traffic {
     canary: u8,
+    matched: bool,
+    mirror: u8,
 }
 
-impl Weights {
-    /// All traffic to the primary.
-    pub const PRIMARY: Self = Self { canary: 0 };
-    /// All traffic to the canary.
-    pub const CANARY: Self = Self { canary: 100 };
+impl Traffic {
+    /// All requests to the primary.
+    pub const PRIMARY: Self = Self {
+        canary: 0,
+        matched: false,
+        mirror: 0,
+    };
+    /// All requests to the canary.
+    pub const CANARY: Self = Self::to_canary(100);
+    /// The requests that the plan's match names to the canary, all others to the primary (A/B testing).
+    pub const MATCHED: Self = Self {
+        matched: true,
+        ..Self::PRIMARY
+    };
 
-    /// `canary` percent to the canary (more than 100 is 100), the rest to the primary.
+    /// `canary` percent of the requests to the canary (more than 100 is 100), the rest to the primary.
     #[must_use]
-    pub fn to_canary(canary: u8) -> Self {
+    pub const fn to_canary(canary: u8) -> Self {
         Self {
-            canary: canary.min(100),
+            canary: if canary > 100 { 100 } else { canary },
+            ..Self::PRIMARY
         }
     }
 
-    /// The canary's percent.
+    /// All requests to the primary, and a copy of `percent` of them (more than 100 is 100) to the canary, whose answers nobody gets.
     #[must_use]
-    pub fn canary(self) -> u8 {
+    pub const fn mirrored(percent: u8) -> Self {
+        Self {
+            mirror: if percent > 100 { 100 } else { percent },
+            ..Self::PRIMARY
+        }
+    }
+
+    /// What a route that says all three at once would do; only a stored route of somebody else's does.
+    #[must_use]
+    pub const fn stored(canary: u8, matched: bool, mirror: u8) -> Self {
+        Self {
+            matched,
+            canary: Self::to_canary(canary).canary,
+            mirror: Self::mirrored(mirror).mirror,
+        }
+    }
+
+    /// The canary's percent in the weighted rule.
+    #[must_use]
+    pub const fn canary(self) -> u8 {
         self.canary
     }
 
-    /// The primary's percent.
+    /// The primary's percent in the weighted rule.
     #[must_use]
-    pub fn primary(self) -> u8 {
+    pub const fn primary(self) -> u8 {
         100 - self.canary
+    }
+
+    /// Requests that the plan's match names go to the canary, whatever the weight.
+    #[must_use]
+    pub const fn matches(self) -> bool {
+        self.matched
+    }
+
+    /// Percent of the requests that are copied to the canary.
+    #[must_use]
+    pub const fn mirror(self) -> u8 {
+        self.mirror
+    }
+
+    /// Users may be answered by the canary.
+    #[must_use]
+    pub const fn serves(self) -> bool {
+        self.canary > 0 || self.matched
+    }
+
+    /// The canary gets requests, be they only copies.
+    #[must_use]
+    pub const fn reaches(self) -> bool {
+        self.serves() || self.mirror > 0
+    }
+
+    /// It gives the canary something that `other` does not.
+    #[must_use]
+    pub const fn raises(self, other: Self) -> bool {
+        self.canary > other.canary
+            || (self.matched && !other.matched && other.canary < 100)
+            || (self.mirror > other.mirror && !other.serves())
+    }
+
+    /// How far a run is with it: copies come before users, some users before a weight.
+    #[must_use]
+    pub const fn rank(self) -> (u8, bool, u8) {
+        (self.canary, self.matched, self.mirror)
     }
 }
 
@@ -51,20 +120,34 @@ pub enum Effect {
     Apex,
     /// Create the routes at 100/0, or take over what is there; weights of an existing route are kept.
     Route,
-    /// Split traffic.
-    Weights(Weights),
+    /// Send requests so: weights, match and mirror of the route.
+    Traffic(Traffic),
+    /// Write the kept template that the request names to the target, which makes it a new revision.
+    Target,
+    /// Take the annotation off that was acted on.
+    TakeOff(Annotation),
     /// Pause the target's autoscaler at zero.
     PauseScaler,
     /// Let the target's autoscaler work again.
     ResumeScaler,
-    /// Scale the target up from zero (Flagger: the scaler's minimum, else the primary's replicas, else 1).
-    ScaleUp,
+    /// Scale the target up to so many replicas; without a number from zero by Flagger's rule: the scaler's minimum, else the primary's replicas,
+    /// else 1.
+    ScaleUp(Option<u32>),
     /// Scale the target to zero.
     ScaleToZero,
     /// Write a pinned template to the primary: `Promote` copies the run's, `Restore` the one before it.
     Primary(Copied),
     /// Make the primary's autoscaler follow the target's.
     SyncPrimaryScaler,
+}
+
+/// An annotation that counts once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Annotation {
+    /// `flagger.app/skip-analysis`.
+    SkipAnalysis,
+    /// `flagger.app/reset`.
+    Reset,
 }
 
 /// Which pinned template the primary gets.
@@ -83,6 +166,41 @@ pub struct Tell {
     pub warning: bool,
     /// The sentence; Flagger's text where Flagger has one.
     pub message: String,
+    /// What it is about, for hooks that want some only.
+    pub about: About,
+}
+
+/// What a [`Tell`] is about: what `events` of an event hook can name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum About {
+    /// A new revision, or another one in mid-run.
+    Revision,
+    /// Traffic moved, or another interval began.
+    Step,
+    /// A check or a hook did not pass, or a gate is closed.
+    Failed,
+    /// The analysis is over and the primary gets the revision.
+    AnalysisComplete,
+    /// The revision was promoted.
+    Promoted,
+    /// The run ends or has ended without promotion.
+    RolledBack,
+    /// Anything else.
+    Other,
+}
+
+impl About {
+    /// Every one with its name in manifests.
+    pub const ALL: [(&'static str, Self); 7] = [
+        ("revision", Self::Revision),
+        ("step", Self::Step),
+        ("failed", Self::Failed),
+        ("analysis-complete", Self::AnalysisComplete),
+        ("promoted", Self::Promoted),
+        ("rolledBack", Self::RolledBack),
+        ("other", Self::Other),
+    ];
 }
 
 impl Tell {
@@ -92,6 +210,7 @@ impl Tell {
         Self {
             warning: false,
             message: message.into(),
+            about: About::Other,
         }
     }
 
@@ -101,6 +220,14 @@ impl Tell {
         Self {
             warning: true,
             message: message.into(),
+            about: About::Other,
         }
+    }
+
+    /// The same, about something.
+    #[must_use]
+    pub fn about(mut self, about: About) -> Self {
+        self.about = about;
+        self
     }
 }

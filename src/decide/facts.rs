@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::effect::Weights;
+use super::{effect::Traffic, state::Phase};
 
 /// A moment of the cluster's clock, in milliseconds since 1970.
 #[derive(
@@ -49,8 +49,14 @@ pub struct Seen {
     pub apex_on_primary: bool,
     /// The routes exist and are ours.
     pub route_ready: bool,
-    /// The split that the stored route asks for; `None` without a route of ours.
-    pub weights: Option<Weights>,
+    /// Where the stored route sends requests; `None` without a route of ours.
+    pub traffic: Option<Traffic>,
+    /// Why the stored route is not carried out yet, where the router says (Gateway API: not accepted at its generation).
+    pub route_pending: Option<String>,
+    /// Who wrote the route last (its field manager), if that was not us.
+    pub route_writer: Option<String>,
+    /// Whether the run may go beyond the queue.
+    pub slot: Slot,
     /// The target's autoscaler is paused at zero; `None` when the plan has none.
     pub scaler_paused: Option<bool>,
     /// The primary's autoscaler exists, or the plan has none.
@@ -67,8 +73,31 @@ pub struct Seen {
     pub primary_has_previous: bool,
     /// The wish that waits to be handled (annotation `canary-mcp.dev/request`), whatever its run.
     pub request: Option<Request>,
+    /// A kept template has the revision that the request names.
+    pub requested_kept: bool,
+    /// Who set the annotation `flagger.app/skip-analysis`, if it is set.
+    pub skip_annotation: Option<String>,
+    /// Who set the annotation `flagger.app/reset`, if it is set.
+    pub reset_annotation: Option<String>,
     /// Who wrote the target's template last (its field manager), for "reverted by".
     pub target_writer: Option<String>,
+}
+
+/// Whether a run may go on while others go on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Slot {
+    /// As many as like may run.
+    #[default]
+    Unlimited,
+    /// It has a place among those that run.
+    Held,
+    /// It has to wait until others have ended.
+    Queued {
+        /// Its place in the queue, from 1.
+        place: u32,
+        /// How many may run, and where: `2 in the cluster`.
+        limit: String,
+    },
 }
 
 /// The identity of a run that has not begun.
@@ -153,9 +182,12 @@ pub struct Request {
     /// The run that it is meant for; a request for another run is stale.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<String>,
-    /// With `promote`: without waiting for the analysis.
+    /// With `promote`: without waiting for the analysis. With `rollback` and `to`: without an analysis of what is gone back to.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip: bool,
+    /// With `rollback` between runs: the kept revision to go back to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
     /// Why, in the words of who asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
@@ -175,7 +207,7 @@ pub enum Verb {
     Promote,
     /// End the run on the version before it.
     Rollback,
-    /// Forget the run.
+    /// Analyse the revision anew: begin the run again, or try a failed one once more.
     Reset,
 }
 
@@ -184,6 +216,28 @@ pub enum Verb {
 pub enum Question {
     /// Evaluate every check of the plan once, and the canary's share of the requests.
     Analysis,
+    /// Call a webhook.
+    Hook(HookCall),
+}
+
+/// One call of a webhook. The same call, repeated after a crash, is equal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookCall {
+    /// Place of the hook in the plan.
+    pub hook: usize,
+    /// The phase that its payload tells.
+    pub phase: Phase,
+    /// `Idempotency-Key`: run, type, name, and the second of the run at which the call fell due.
+    pub key: String,
+}
+
+/// What a webhook said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HookAnswer {
+    /// Yes: a status of at most 202.
+    Ok,
+    /// No, with its body, or why there is no answer.
+    Refused(String),
 }
 
 /// The answers of one tick.
@@ -191,6 +245,26 @@ pub enum Question {
 pub struct Answers {
     /// The answer to [`Question::Analysis`].
     pub analysis: Option<Analysis>,
+    /// The hooks that were called, with what they said. They stay when the world wakes a tick: a call that was made is paid for.
+    pub hooks: Vec<(HookCall, HookAnswer)>,
+}
+
+impl Answers {
+    /// What this call was answered with, if it was made.
+    #[must_use]
+    pub fn hook(&self, call: &HookCall) -> Option<&HookAnswer> {
+        let mut all = self.hooks.iter();
+        all.find(|(made, _)| made == call).map(|(_, answer)| answer)
+    }
+
+    /// Only what must not be asked for twice.
+    #[must_use]
+    pub fn keep_only_paid(self) -> Self {
+        Self {
+            analysis: None,
+            hooks: self.hooks,
+        }
+    }
 }
 
 /// The values of one analysis.

@@ -5,9 +5,12 @@
 
 use super::{
     Step, Wait,
-    effect::{Copied, Effect},
-    facts::{Analysis, Answers, Bounds, Moment, Question, Reading, Request, Sample, Seen, Verb},
-    plan::Plan,
+    effect::{Copied, Effect, Traffic},
+    facts::{
+        Analysis, Answers, Bounds, HookAnswer, Moment, Question, Reading, Request, Sample, Seen,
+        Slot, Verb,
+    },
+    plan::{HookKind, Plan},
     state::{Phase, Stage, State},
     step,
 };
@@ -24,7 +27,7 @@ pub struct Ideal {
     pub replicas: u32,
 }
 
-/// One change of phase or weight.
+/// One change of phase, traffic or interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Milestone {
     /// When it is recorded.
@@ -33,14 +36,16 @@ pub struct Milestone {
     pub stage: Stage,
     /// The phase from then on.
     pub phase: Phase,
-    /// The canary's percent from then on.
-    pub weight: u8,
+    /// Where requests go from then on.
+    pub traffic: Traffic,
+    /// Which interval of that step it is.
+    pub iteration: u32,
 }
 
 /// The course of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Forecast {
-    /// Every change of phase or weight, oldest first. Empty when there is nothing to roll out.
+    /// Every change of phase, traffic or interval, oldest first. Empty when there is nothing to roll out.
     pub milestones: Vec<Milestone>,
     /// Every effect in the order in which it is carried out.
     pub effects: Vec<Effect>,
@@ -57,6 +62,17 @@ pub fn forecast(plan: &Plan, state: &State, seen: &Seen, ideal: Ideal) -> Foreca
         let act = match step(plan, &ahead.state, &ahead.seen, &answers) {
             Step::Ask(Question::Analysis) => {
                 answers.analysis = Some(all_pass(plan, ahead.seen.now));
+                continue;
+            }
+            Step::Ask(Question::Hook(call)) => {
+                let kind = plan.hooks.get(call.hook).map(|hook| hook.kind);
+                // The yes of such a hook is a rollback.
+                let answer = if kind == Some(HookKind::Rollback) {
+                    HookAnswer::Refused(String::new())
+                } else {
+                    HookAnswer::Ok
+                };
+                answers.hooks.push((call, answer));
                 continue;
             }
             Step::Act(act) => act,
@@ -128,6 +144,10 @@ impl Ahead {
         };
         // An earlier wish is not this run's, and whatever is not well now is well in an ideal world.
         ahead.seen.request = None;
+        ahead.seen.skip_annotation = None;
+        ahead.seen.reset_annotation = None;
+        ahead.seen.route_pending = None;
+        ahead.seen.slot = Slot::Unlimited;
         let up = seen.now.plus(ideal.ready_after);
         if let Some(target) = &mut ahead.seen.target {
             let pinned = state.run.as_ref().map(|r| r.revision.as_str());
@@ -156,13 +176,14 @@ impl Ahead {
             self.seen.primary_has_run = self.seen.target_equals_primary;
             self.seen.primary_has_previous = true;
         }
-        let shown = |state: &State| (state.phase, state.weight);
+        let shown = |state: &State| (state.phase, state.traffic, state.iteration);
         if shown(&next) != shown(&self.state) || run(&next) != run(&self.state) {
             self.course.milestones.push(Milestone {
                 at: self.seen.now,
                 stage: next.stage,
                 phase: next.phase,
-                weight: next.weight,
+                traffic: next.traffic,
+                iteration: next.iteration,
             });
         }
         self.state = next;
@@ -202,12 +223,17 @@ impl Ahead {
                 copy.endpoints = copy.desired;
             }
         }
-        if self.state.stage == Stage::Gated && due.is_some_and(|due| due <= now) {
+        let run = self.state.run.as_ref();
+        let person = run
+            .and_then(|run| run.waiting.as_ref())
+            .is_some_and(|waiting| waiting.hook.is_none());
+        if person && due.is_some_and(|due| due <= now) {
             self.seen.request = Some(Request {
-                id: "forecast".to_owned(),
+                id: format!("forecast {}", now.0),
                 verb: Verb::Promote,
                 run: None,
                 skip: false,
+                to: None,
                 reason: None,
                 by: None,
                 at: None,
@@ -233,12 +259,12 @@ impl Ahead {
             Effect::CreatePrimaryScaler => seen.primary_scaler_ready = true,
             Effect::Apex => seen.apex_on_primary = true,
             Effect::Route => seen.route_ready = true,
-            Effect::Weights(weights) => seen.weights = Some(weights),
+            Effect::Traffic(traffic) => seen.traffic = Some(traffic),
             Effect::PauseScaler => seen.scaler_paused = Some(true),
             Effect::ResumeScaler => seen.scaler_paused = Some(false),
-            Effect::ScaleUp => {
+            Effect::ScaleUp(wanted) => {
                 if let Some(target) = &mut seen.target {
-                    target.desired = self.ideal.replicas.max(1);
+                    target.desired = wanted.unwrap_or(self.ideal.replicas).max(1);
                     self.canary_up = Some(up);
                 }
             }
@@ -266,6 +292,8 @@ impl Ahead {
                 }
             }
             Effect::SyncPrimaryScaler => seen.primary_scaler_synced = true,
+            // No wish is left in an ideal world.
+            Effect::Target | Effect::TakeOff(_) => {}
         }
     }
 }

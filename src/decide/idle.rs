@@ -2,7 +2,7 @@
 
 use super::{
     Act, Turn,
-    effect::{Copied, Effect, Tell, Weights},
+    effect::{About, Copied, Effect, Tell, Traffic},
     state::{Phase, Run, Skip, SkipSource, Stage},
 };
 
@@ -31,14 +31,14 @@ impl Turn<'_> {
             act.effects.push(Effect::Primary(Copied::Promoted));
         }
         act.effects
-            .extend(self.seen.weights.and_then(|_| self.route(Weights::PRIMARY)));
+            .extend(self.seen.traffic.and_then(|_| self.route(Traffic::PRIMARY)));
         if !act.effects.is_empty() || !self.primary_ready() {
             return self.not_coming_up(act);
         }
         if !self.seen.route_ready {
             act.effects.push(Effect::Route);
         }
-        act.effects.extend(self.route(Weights::PRIMARY));
+        act.effects.extend(self.route(Traffic::PRIMARY));
         if !act.effects.is_empty() {
             return act;
         }
@@ -75,6 +75,7 @@ impl Turn<'_> {
         }
         if let Some(run) = &mut act.next.run {
             run.reason = None;
+            run.outcome = None;
         }
         act.next.last_applied.clone_from(&revision);
         act.next.last_promoted = revision;
@@ -99,6 +100,9 @@ impl Turn<'_> {
             route_written_at: None,
             skip: Some(Skip { source, by: None }),
             reason: None,
+            outcome: None,
+            waiting: None,
+            reset: false,
         });
         if source == SkipSource::Adopted {
             return act;
@@ -112,7 +116,7 @@ impl Turn<'_> {
     pub(super) fn idle(&self) -> Act {
         // A target at zero serves nothing much longer, whatever its last pods say.
         let serving = self.target().is_some_and(|t| t.desired > 0);
-        if self.state.weight > 0 || (serving && self.safe(Weights::PRIMARY) != Weights::PRIMARY) {
+        if self.state.traffic.serves() || (serving && self.safe(Traffic::PRIMARY) != Traffic::PRIMARY) {
             return self.on_canary();
         }
         let Some(target) = self.target() else {
@@ -137,10 +141,14 @@ impl Turn<'_> {
             && self.seen.primary.is_some()
             && let Some(act) = self.begin()
         {
-            return act.tell(Tell::normal(format!(
+            if act.next.stage == Stage::Waiting {
+                return act;
+            }
+            let told = format!(
                 "New revision detected! Scaling up {}",
                 self.target_name()
-            )));
+            );
+            return act.tell(Tell::normal(told).about(About::Revision));
         }
         self.keep_idle()
     }
@@ -150,7 +158,7 @@ impl Turn<'_> {
         let mut act = self.rest();
         act.effects.extend(self.pin());
         act.effects.extend(self.foundation());
-        act.effects.extend(self.route(Weights::PRIMARY));
+        act.effects.extend(self.route(Traffic::PRIMARY));
         if !act.effects.is_empty() || !self.primary_has_endpoints() {
             return act;
         }
@@ -169,20 +177,24 @@ impl Turn<'_> {
     /// then.
     fn on_canary(&self) -> Act {
         let mut act = self.rest();
-        let back = self.primary_ready() && self.state.weight > 0;
+        let back = self.primary_ready() && self.state.traffic.serves();
         if back && self.state.run.is_some() {
             act.next.stage = Stage::Reverting;
             return act.again();
         }
         // Without a run (a promotion of Flagger's has failed) there is no stage to record, and traffic returns at once.
-        let weight = if back { 0 } else { self.state.weight };
-        let want = self.safe(Weights::to_canary(weight));
+        let kept = if back {
+            Traffic::PRIMARY
+        } else {
+            self.state.traffic
+        };
+        let want = self.safe(kept);
         act.effects = self.foundation();
-        if want != Weights::PRIMARY {
+        if want != Traffic::PRIMARY {
             act.effects.extend(self.keep_canary());
         }
         act.effects.extend(self.route(want));
-        act.next.weight = want.canary();
+        act.next.traffic = want;
         if act.next != *self.state {
             act = act.again();
         }

@@ -7,20 +7,26 @@
 //! | stage | phase shown | file |
 //! |---|---|---|
 //! | bootstrap, idle | Initializing; Initialized, Succeeded, Failed | `idle.rs` |
-//! | starting, analysing, gated | Progressing, `WaitingPromotion` | `run.rs` |
+//! | waiting, starting | Progressing, Waiting | `start.rs` |
+//! | analysing, gated | Progressing, `WaitingPromotion` | `run.rs` |
 //! | copying, shifting, settling | Promoting, Finalising | `promote.rs` |
 //! | reverting, restoring | the phase in which it failed | `revert.rs` |
+//!
+//! Webhooks and gates are in `gates.rs`, what people ask for in `request.rs`.
 
 pub mod effect;
 pub mod facts;
 pub mod forecast;
+mod gates;
 mod idle;
 pub mod plan;
 mod promote;
+mod request;
 mod revert;
 pub mod rules;
 mod run;
 pub mod share;
+mod start;
 pub mod state;
 pub mod still;
 pub mod strategy;
@@ -29,10 +35,10 @@ pub mod verdict;
 #[cfg(test)]
 mod tests;
 
-use effect::{Effect, Tell, Weights};
-use facts::{Answers, Moment, Question, Request, Seen, Verb, Workload};
-use plan::Plan;
-use state::{Phase, Run, Skip, SkipSource, Stage, State};
+use effect::{Effect, Tell, Traffic};
+use facts::{Answers, Moment, Question, Seen, Slot, Workload};
+use plan::{CanaryReplicas, HookKind, Plan};
+use state::{Cookies, Phase, Run, Skip, SkipSource, Stage, State};
 
 /// What to do next.
 #[derive(Debug, Clone, PartialEq)]
@@ -83,15 +89,16 @@ pub fn step(plan: &Plan, state: &State, seen: &Seen, answers: &Answers) -> Step 
     if plan.suspend {
         return Step::Act(turn.suspended());
     }
-    let first = turn.unsettled().or_else(|| turn.request());
-    let step = first.map_or_else(|| turn.stage(), Step::Act);
-    match step {
+    let first = turn.unsettled().or_else(|| turn.annotations());
+    let step = first.map(Step::Act).or_else(|| turn.request());
+    match step.unwrap_or_else(|| turn.stage()) {
         Step::Act(mut act) => {
             turn.stamp(&mut act.next);
             // What follows a repair follows at once. After a template the pods have to come up first.
             let repair = act.effects.iter().all(|e| !matches!(e, Effect::Primary(_)));
             if repair && !act.effects.is_empty() && act.next == *state {
                 act.wait = Wait::Again;
+                act.tell.extend(turn.drift(&act.effects));
             }
             Step::Act(act)
         }
@@ -118,13 +125,14 @@ impl Turn<'_> {
         match self.state.stage {
             Stage::Bootstrap => Step::Act(self.bootstrap()),
             Stage::Idle => Step::Act(self.idle()),
-            Stage::Starting => Step::Act(self.starting()),
+            Stage::Waiting => self.waiting(),
+            Stage::Starting => self.starting(),
             Stage::Analysing | Stage::Gated => self.analysing(),
             Stage::Copying => Step::Act(self.copying()),
             Stage::Shifting => Step::Act(self.shifting()),
-            Stage::Settling => Step::Act(self.settling()),
-            Stage::Reverting => Step::Act(self.reverting()),
-            Stage::Restoring => Step::Act(self.restoring()),
+            Stage::Settling => self.settling(),
+            Stage::Reverting => self.reverting(),
+            Stage::Restoring => self.restoring(),
         }
     }
 
@@ -132,7 +140,7 @@ impl Turn<'_> {
     /// route write that follows must not leave an old settlement behind, on which the canary could be scaled down too early.
     fn unsettled(&self) -> Option<Act> {
         let moved =
-            self.seen.weights.is_some_and(|w| w != Weights::PRIMARY) || !self.seen.apex_on_primary;
+            self.seen.traffic.is_some_and(|w| w != Traffic::PRIMARY) || !self.seen.apex_on_primary;
         let run = self.state.run.as_ref()?;
         (moved && run.route_written_at.is_some()).then(|| {
             let mut act = self.rest().again();
@@ -152,102 +160,6 @@ impl Turn<'_> {
         }
     }
 
-    /// A wish that can be acted on now. One that has to wait (a gate while the last analysis failed) stays unhandled.
-    fn request(&self) -> Option<Act> {
-        let request = self.seen.request.as_ref()?;
-        if self.state.handled_request.as_ref() == Some(&request.id) {
-            return None;
-        }
-        let run = self.state.run.as_ref().map(|r| r.id.as_str());
-        let mut act = if request.run.is_some() && request.run.as_deref() != run {
-            self.rest().tell(Tell::warning(format!(
-                "Request {} is for another run and was not acted on",
-                request.id
-            )))
-        } else {
-            match request.verb {
-                Verb::Rollback => self.rollback_request(request),
-                Verb::Promote if request.skip => self.promote_now(request)?,
-                Verb::Promote => self.open_gate(request)?,
-                Verb::Reset => self.rest().tell(Tell::warning(
-                    "Request reset is not carried out by this version",
-                )),
-            }
-        };
-        act.next.handled_request = Some(request.id.clone());
-        act.wait = Wait::Again;
-        Some(act)
-    }
-
-    fn rollback_request(&self, request: &Request) -> Act {
-        let reason = format!("rollback requested by {}", said_by(request));
-        let told = Tell::warning(format!("Rolling back {} {reason}", self.who()));
-        match self.state.stage {
-            Stage::Starting | Stage::Analysing | Stage::Gated => self.revert(&reason).tell(told),
-            Stage::Copying | Stage::Shifting | Stage::Settling => self.restore(&reason).tell(told),
-            Stage::Reverting | Stage::Restoring => self.rest().tell(Tell::warning(format!(
-                "Rollback of {} is under way already",
-                self.who()
-            ))),
-            Stage::Bootstrap | Stage::Idle => self.rest().tell(Tell::warning(format!(
-                "Nothing to roll back for {}",
-                self.who()
-            ))),
-        }
-    }
-
-    fn promote_now(&self, request: &Request) -> Option<Act> {
-        let mut act = match self.state.stage {
-            Stage::Starting => self.rest(),
-            Stage::Analysing | Stage::Gated => {
-                // The canary's copy must be able to serve before it becomes the primary.
-                if self.ends_early().is_some()
-                    || !self.canary_ready()
-                    || !self.primary_has_endpoints()
-                {
-                    return None;
-                }
-                self.copy()
-            }
-            Stage::Bootstrap
-            | Stage::Idle
-            | Stage::Copying
-            | Stage::Shifting
-            | Stage::Settling
-            | Stage::Reverting
-            | Stage::Restoring => {
-                return Some(self.rest().tell(Tell::warning(format!(
-                    "Nothing to promote for {}",
-                    self.who()
-                ))));
-            }
-        };
-        if let Some(run) = &mut act.next.run {
-            run.skip = Some(Skip {
-                source: SkipSource::Person,
-                by: request.by.clone(),
-            });
-        }
-        Some(act.tell_first(Tell::warning(format!(
-            "Analysis of {} skipped by {}",
-            self.who(),
-            said_by(request)
-        ))))
-    }
-
-    fn open_gate(&self, request: &Request) -> Option<Act> {
-        if self.state.stage != Stage::Gated {
-            return Some(self.rest().tell(Tell::warning(format!(
-                "No gate of {} waits for approval",
-                self.who()
-            ))));
-        }
-        if !self.may_promote() {
-            return None;
-        }
-        Some(self.copy().tell_first(self.approved(request)))
-    }
-
     /// Nothing to do and nothing to record.
     fn rest(&self) -> Act {
         Act {
@@ -261,7 +173,7 @@ impl Turn<'_> {
     /// The times that follow from what changed.
     fn stamp(&self, next: &mut State) {
         let now = self.seen.now;
-        if next.phase != self.state.phase || next.weight != self.state.weight {
+        if next.phase != self.state.phase || next.traffic != self.state.traffic {
             next.since = now;
         }
         let same_run = next.run.as_ref().map(|r| &r.id) == self.state.run.as_ref().map(|r| &r.id);
@@ -270,6 +182,19 @@ impl Turn<'_> {
         {
             run.stage_at = now;
         }
+    }
+
+    /// Somebody has changed the route of a run, and it is put back.
+    fn drift(&self, effects: &[Effect]) -> Option<Tell> {
+        let writer = self.seen.route_writer.as_deref()?;
+        let route = |e: &Effect| matches!(e, Effect::Route | Effect::Traffic(_));
+        let begun = self.state.stage != Stage::Bootstrap && self.state.run.is_some();
+        (begun && effects.iter().any(route)).then(|| {
+            Tell::warning(format!(
+                "The route of {} was changed by {writer} and is put back",
+                self.who()
+            ))
+        })
     }
 
     /// Starts a run of the target's revision, or starts anew with it.
@@ -291,15 +216,64 @@ impl Turn<'_> {
                 by: None,
             }),
             reason: None,
+            outcome: None,
+            waiting: None,
+            reset: false,
         });
-        act.enter(Stage::Starting, Phase::Progressing);
-        act.next.weight = 0;
+        let stage = if self.waits_first() {
+            Stage::Waiting
+        } else {
+            Stage::Starting
+        };
+        act.enter(stage, Phase::Progressing);
+        act.next.traffic = Traffic::PRIMARY;
+        act.next.iteration = 0;
         act.next.failed_checks = 0;
         act.next.next_check_at = None;
+        act.next.cookies = self.cookies_of(&next.id);
         act.next.last_applied = Some(target.revision.clone());
         act.next.evidence = state::Evidence::default();
         act.wait = Wait::Again;
         Some(act)
+    }
+
+    /// Something may hold the run before its canary is scaled up. Flagger: a restart does not ask its hooks again; a person has approved one
+    /// revision and not the next.
+    fn waits_first(&self) -> bool {
+        let idle = self.state.stage == Stage::Idle || self.state.stage == Stage::Waiting;
+        let hooks = idle && self.plan.hooks(HookKind::ConfirmRollout).next().is_some();
+        let queue = idle && self.seen.slot != Slot::Unlimited;
+        self.plan.gates.rollout || hooks || queue
+    }
+
+    /// The cookies of a run: a value that no run before had, made from its id so that it can be made again.
+    fn cookies_of(&self, run: &str) -> Cookies {
+        let old = &self.state.cookies;
+        let previous = old.canary.clone().or_else(|| old.previous.clone());
+        let Some(affinity) = &self.plan.affinity else {
+            return Cookies {
+                canary: None,
+                primary: None,
+                previous,
+            };
+        };
+        let make = |name: &str, seed: &str| format!("{name}={}", letters(seed));
+        let kept = |name: &String| {
+            let old = old.primary.clone().filter(|c| is_named(c, name));
+            old.unwrap_or_else(|| make(name, &format!("primary {run}")))
+        };
+        Cookies {
+            canary: Some(make(&affinity.cookie, run)),
+            primary: affinity.primary_cookie.as_ref().map(kept),
+            previous,
+        }
+    }
+
+    /// The canary's cookie belongs to a run that is over.
+    fn retire_cookie(&self, next: &mut State) {
+        if let Some(cookie) = next.cookies.canary.take() {
+            next.cookies.previous = Some(cookie);
+        }
     }
 
     /// What every stage after bootstrap keeps true, whatever a person or another tool changed.
@@ -345,33 +319,51 @@ impl Turn<'_> {
         if self.seen.scaler_paused == Some(true) {
             effects.push(Effect::ResumeScaler);
         }
-        if self.target().is_some_and(|t| t.desired == 0) {
-            effects.push(Effect::ScaleUp);
-        }
+        effects.extend(self.scale_up(self.state.traffic));
         effects
+    }
+
+    /// The scale-up that the canary needs for `traffic`, if it needs one.
+    fn scale_up(&self, traffic: Traffic) -> Option<Effect> {
+        let desired = self.target()?.desired;
+        let wanted = self.wanted_replicas(traffic);
+        (desired < wanted.unwrap_or(1)).then_some(Effect::ScaleUp(wanted))
+    }
+
+    /// How many replicas the plan gives a canary with `traffic`; `None` leaves it to Flagger's rule.
+    fn wanted_replicas(&self, traffic: Traffic) -> Option<u32> {
+        let primary = self.seen.primary.as_ref().map_or(1, |p| p.desired);
+        let share = |percent: u8| (primary * u32::from(percent)).div_ceil(100);
+        // Whoever gets users by a match, or copies, may get all of them.
+        let part = if traffic.matches() { 100 } else { traffic.canary().max(traffic.mirror()) };
+        self.plan.canary_replicas.map(|wanted| match wanted {
+            CanaryReplicas::Min => 1,
+            CanaryReplicas::Primary => primary.max(1),
+            CanaryReplicas::Weight => share(part).max(1),
+        })
     }
 
     /// The effect that makes the stored route say `want`, if it does not. A copy without a ready endpoint gets no more than it has while
     /// the other copy has one: then the route stays as it is.
-    fn route(&self, want: Weights) -> Option<Effect> {
-        let now = self.seen.weights.unwrap_or(Weights::PRIMARY);
+    fn route(&self, want: Traffic) -> Option<Effect> {
+        let now = self.seen.traffic.unwrap_or(Traffic::PRIMARY);
         let (primary, canary) = (self.primary_has_endpoints(), self.canary_has_endpoints());
-        let to_dead_canary = want.canary() > now.canary() && primary && !canary;
+        let to_dead_canary = want.raises(now) && primary && !canary;
         let to_dead_primary = want.primary() > now.primary() && canary && !primary;
-        (self.seen.weights != Some(want) && !to_dead_canary && !to_dead_primary)
-            .then_some(Effect::Weights(want))
+        (self.seen.traffic != Some(want) && !to_dead_canary && !to_dead_primary)
+            .then_some(Effect::Traffic(want))
     }
 
     /// `want` gives the canary more than the stored route does.
-    fn raises(&self, want: Weights) -> bool {
-        want.canary() > self.seen.weights.unwrap_or(Weights::PRIMARY).canary()
+    fn raises(&self, want: Traffic) -> bool {
+        want.raises(self.seen.traffic.unwrap_or(Traffic::PRIMARY))
     }
 
     /// `want`, unless its copy has no endpoint while the other has one.
-    fn safe(&self, want: Weights) -> Weights {
+    fn safe(&self, want: Traffic) -> Traffic {
         match (self.primary_has_endpoints(), self.canary_has_endpoints()) {
-            (true, false) => Weights::PRIMARY,
-            (false, true) => Weights::CANARY,
+            (true, false) => Traffic::PRIMARY,
+            (false, true) => Traffic::CANARY,
             (true, true) | (false, false) => want,
         }
     }
@@ -402,7 +394,7 @@ impl Turn<'_> {
 
     /// The canary has traffic, by the record or by the stored route.
     fn canary_has_traffic(&self) -> bool {
-        self.state.weight > 0 || self.seen.weights.is_some_and(|w| w.canary() > 0)
+        self.state.traffic.serves() || self.seen.traffic.is_some_and(Traffic::serves)
     }
 
     fn who(&self) -> String {
@@ -448,10 +440,19 @@ impl Act {
     }
 }
 
-fn said_by(request: &Request) -> String {
-    let by = request.by.as_deref().unwrap_or("unknown");
-    match &request.reason {
-        Some(reason) => format!("{by}: {reason}"),
-        None => by.to_owned(),
+/// Ten lower-case letters that follow from a text, as Flagger's cookies have: an FNV-1a hash in base 26.
+fn letters(seed: &str) -> String {
+    let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let mut hash = seed.bytes().fold(0xcbf2_9ce4_8422_2325, fold);
+    let mut letters = String::with_capacity(10);
+    for _ in 0..10 {
+        letters.push(char::from(b'a' + u8::try_from(hash % 26).unwrap_or(0)));
+        hash /= 26;
     }
+    letters
+}
+
+/// The cookie `name=VALUE` has this name.
+fn is_named(cookie: &str, name: &str) -> bool {
+    cookie.split_once('=').is_some_and(|(of, _)| of == name)
 }

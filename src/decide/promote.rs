@@ -1,11 +1,12 @@
 //! A run from the copy on: the primary gets the pinned template, then the traffic, then the canary goes.
 
 use super::{
-    Act, Turn, Wait,
-    effect::{Copied, Effect, Tell, Weights},
+    Act, Step, Turn, Wait,
+    effect::{About, Copied, Effect, Tell, Traffic},
     facts::Moment,
+    plan::{Outcome, Router},
     state::{Phase, Stage},
-    strategy::canary,
+    strategy,
 };
 
 /// How long after a template write a deadline condition may be the one of the template before, which the Deployment's controller has not
@@ -30,7 +31,7 @@ impl Turn<'_> {
         if !act.effects.is_empty() || act.next != *self.state || !self.primary_ready() {
             return self.past_stale(act);
         }
-        if self.plan.step_weight_promotion.is_some() && self.state.weight > 0 {
+        if self.plan.step_weight_promotion.is_some() && self.state.weight() > 0 && self.plan.router != Router::Kubernetes {
             let mut act = act.again();
             act.enter(Stage::Shifting, Phase::Promoting);
             act.next.next_check_at = Some(self.seen.now);
@@ -53,14 +54,14 @@ impl Turn<'_> {
         if self.seen.now < due {
             return act.until(due);
         }
-        let weight = canary::back(self.plan, self.state.weight);
+        let weight = strategy::back(self.plan, self.state.weight());
         if weight == 0 {
             return self.all_to_primary();
         }
         let due = self.seen.now.plus(self.plan.interval);
         let mut act = act.until(due);
-        act.effects.extend(self.route(Weights::to_canary(weight)));
-        act.next.weight = weight;
+        act.effects.extend(self.route(Traffic::to_canary(weight)));
+        act.next.traffic = Traffic::to_canary(weight);
         act.next.next_check_at = Some(due);
         act.tell(Tell::normal(format!(
             "Advance {} primary weight {}",
@@ -71,29 +72,36 @@ impl Turn<'_> {
 
     fn all_to_primary(&self) -> Act {
         let mut act = self.rest().again();
-        act.effects.extend(self.route(Weights::PRIMARY));
+        act.effects.extend(self.route(Traffic::PRIMARY));
         act.enter(Stage::Settling, Phase::Finalising);
-        act.next.weight = 0;
+        act.next.traffic = Traffic::PRIMARY;
+        act.next.iteration = 0;
         act.next.next_check_at = None;
-        act.tell(Tell::normal("Routing all traffic to primary"))
+        self.retire_cookie(&mut act.next);
+        act.tell(Tell::normal("Routing all traffic to primary").about(About::Step))
     }
 
-    /// All traffic is on the promoted primary; the canary goes when the route has settled.
-    pub(super) fn settling(&self) -> Act {
+    /// All traffic is on the promoted primary; the canary goes when the route has settled, and the hooks are told before that is on record.
+    pub(super) fn settling(&self) -> Step {
         if let Some(act) = self.promotion_failed() {
-            return act;
+            return Step::Act(act);
         }
-        if let Some(act) = self.settle(self.safe(Weights::PRIMARY), self.copied()) {
-            return act;
+        if let Some(act) = self.settle(self.safe(Traffic::PRIMARY), self.copied()) {
+            return Step::Act(act);
         }
         if !self.primary_ready() {
-            return self.past_stale(self.rest());
+            return Step::Act(self.past_stale(self.rest()));
         }
+        let told = match self.retired(Outcome::Succeeded) {
+            Ok(told) => told,
+            Err(step) => return step,
+        };
         let mut act = self.retire();
         act.enter(Stage::Idle, Phase::Succeeded);
         let revision = self.state.run.as_ref().map(|r| r.revision.clone());
         act.next.last_applied.clone_from(&revision);
         act.next.last_promoted = revision;
+        act.tell.extend(told);
         let skipped = self.state.run.as_ref().is_some_and(|r| r.skip.is_some());
         let said = if skipped {
             format!(
@@ -103,7 +111,23 @@ impl Turn<'_> {
         } else {
             format!("Promotion completed! Scaling down {}", self.target_name())
         };
-        act.tell(Tell::normal(said))
+        Step::Act(act.tell(Tell::normal(said).about(About::Promoted)))
+    }
+
+    /// The post-rollout hooks of a run that ends. With such hooks the canary goes first, so that a slow one holds nothing up; and the end is
+    /// recorded last, so that a hook is called again, by the same key, rather than not at all.
+    pub(super) fn retired(&self, outcome: Outcome) -> Result<Vec<Tell>, Step> {
+        match self.post_rollout(outcome) {
+            Ok(told) => Ok(told),
+            Err(question) => {
+                let mut act = self.retire();
+                if act.effects.is_empty() {
+                    return Err(Step::Ask(question));
+                }
+                act.next = self.state.clone();
+                Err(Step::Act(act))
+            }
+        }
     }
 
     /// What the primary has from the copy on, whoever changed it since.
@@ -125,15 +149,19 @@ impl Turn<'_> {
     pub(super) fn hold_traffic(&self) -> Act {
         let pinned = self.state.run.as_ref().map(|r| r.revision.as_str());
         let edited = self.target().map(|t| t.revision.as_str()) != pinned;
-        let weight = if edited { 0 } else { self.state.weight };
-        let want = self.safe(Weights::to_canary(weight));
+        let kept = if edited {
+            Traffic::PRIMARY
+        } else {
+            self.state.traffic
+        };
+        let want = self.safe(kept);
         let mut act = self.rest();
         act.effects = self.foundation();
         act.effects.extend(self.keep_canary());
         if !(self.primary_has_endpoints() && self.raises(want)) {
             act.effects.extend(self.route(want));
         }
-        act.next.weight = want.canary();
+        act.next.traffic = want;
         if act.next != *self.state {
             act = act.again();
         }
@@ -183,19 +211,19 @@ impl Turn<'_> {
     }
 
     /// Makes the route say `want` and waits until it has settled: `None` when everything has been with the primary for long enough.
-    pub(super) fn settle(&self, want: Weights, upkeep: Vec<Effect>) -> Option<Act> {
+    pub(super) fn settle(&self, want: Traffic, upkeep: Vec<Effect>) -> Option<Act> {
         let mut act = self.rest();
         act.effects = self.foundation();
         act.effects.extend(upkeep);
-        if want != Weights::PRIMARY {
+        if want != Traffic::PRIMARY {
             act.effects.extend(self.keep_canary());
         }
         act.effects.extend(self.route(want));
-        act.next.weight = want.canary();
+        act.next.traffic = want;
         if act.next != *self.state {
             return Some(act.again());
         }
-        if !act.effects.is_empty() || want != Weights::PRIMARY {
+        if !act.effects.is_empty() || want != Traffic::PRIMARY {
             return Some(act);
         }
         self.settle_time()
@@ -204,7 +232,7 @@ impl Turn<'_> {
     /// The wait until the route has given everything to the primary for `settle`; `None` when it has.
     pub(super) fn settle_time(&self) -> Option<Act> {
         let mut act = self.rest();
-        if !self.seen.apex_on_primary {
+        if !self.seen.apex_on_primary || self.seen.route_pending.is_some() {
             return Some(act);
         }
         let run = act.next.run.as_mut()?;
@@ -225,8 +253,10 @@ impl Turn<'_> {
         if self.target().is_some_and(|t| t.desired > 0) {
             act.effects.push(Effect::ScaleToZero);
         }
-        act.next.weight = 0;
+        act.next.traffic = Traffic::PRIMARY;
+        act.next.iteration = 0;
         act.next.next_check_at = None;
+        self.retire_cookie(&mut act.next);
         act
     }
 }

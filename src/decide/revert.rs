@@ -1,8 +1,9 @@
 //! A run that failed: traffic first, then what is left of the canary.
 
 use super::{
-    Act, Turn, Wait,
-    effect::{Copied, Effect, Tell, Weights},
+    Act, Step, Turn, Wait,
+    effect::{About, Copied, Effect, Tell, Traffic},
+    plan::Outcome,
     state::{Phase, Stage},
 };
 
@@ -10,49 +11,56 @@ impl Turn<'_> {
     /// Ends a run before its copy: traffic to the primary, the canary goes when the route has settled.
     pub(super) fn revert(&self, reason: &str) -> Act {
         let mut act = self.rest().again();
-        let want = self.safe(Weights::PRIMARY);
+        let want = self.safe(Traffic::PRIMARY);
         // While the primary cannot serve, traffic stays where it is: the canary gets no more than it has.
-        if want == Weights::PRIMARY {
+        if want == Traffic::PRIMARY {
             act.effects.extend(self.route(want));
-            act.next.weight = 0;
+            act.next.traffic = Traffic::PRIMARY;
+            act.next.iteration = 0;
         }
         act.next.stage = Stage::Reverting;
         act.next.next_check_at = None;
+        act.opened();
         act.because(reason);
         act
     }
 
     /// All traffic is on the primary (or goes there as soon as the primary can serve); then the canary goes.
-    pub(super) fn reverting(&self) -> Act {
-        let want = self.safe(Weights::PRIMARY);
+    pub(super) fn reverting(&self) -> Step {
+        let want = self.safe(Traffic::PRIMARY);
         let before_copy = matches!(
             self.state.phase,
             Phase::Waiting | Phase::Progressing | Phase::WaitingPromotion
         );
-        if want != Weights::PRIMARY && before_copy {
+        if want != Traffic::PRIMARY && before_copy {
             // The canary failed its analysis or had none: it gets no more than it has, and it keeps that until the primary can serve.
             let mut act = self.rest();
             act.effects = self.foundation();
             if self.canary_has_traffic() {
                 act.effects.extend(self.keep_canary());
             }
-            return act;
+            return Step::Act(act);
         }
         if let Some(act) = self.settle(want, Vec::new()) {
-            return act;
+            return Step::Act(act);
         }
-        let mut act = self.retire();
-        act.next.stage = Stage::Idle;
         if !self.state.phase.running() {
             // Traffic has come back from the canary after the end; what the end was stays.
-            return act;
+            let mut act = self.retire();
+            act.next.stage = Stage::Idle;
+            return Step::Act(act);
         }
-        act.next.phase = Phase::Failed;
+        let outcome = self.state.run.as_ref().and_then(|r| r.outcome);
+        let told = match self.retired(outcome.unwrap_or(Outcome::Failed)) {
+            Ok(told) => told,
+            Err(step) => return step,
+        };
+        let mut act = self.retire();
+        act.enter(Stage::Idle, Phase::Failed);
         act.next.last_applied = self.state.run.as_ref().map(|r| r.revision.clone());
-        act.tell(Tell::warning(format!(
-            "Canary failed! Scaling down {}",
-            self.who()
-        )))
+        act.tell.extend(told);
+        let said = format!("Canary failed! Scaling down {}", self.who());
+        Step::Act(act.tell(Tell::warning(said).about(About::RolledBack)))
     }
 
     /// Ends a run after its copy: recorded before the primary gets its previous template back.
@@ -65,7 +73,7 @@ impl Turn<'_> {
     }
 
     /// Traffic stays on whichever copy has ready endpoints until the primary is ready with its previous template.
-    pub(super) fn restoring(&self) -> Act {
+    pub(super) fn restoring(&self) -> Step {
         let mut act = self.hold_traffic();
         let known = self
             .state
@@ -89,12 +97,12 @@ impl Turn<'_> {
             }
         }
         if !act.effects.is_empty() || act.next != *self.state {
-            return self.past_stale(act);
+            return Step::Act(self.past_stale(act));
         }
         // Without a known template before it, a primary that was never given the run's has nothing to get back.
         if (known || !self.seen.primary_has_run) && self.primary_ready() {
             act.next.stage = Stage::Reverting;
-            return act.again();
+            return Step::Act(act.again());
         }
         if let Some(why) = self.primary_hopeless() {
             return self.stranded(&why);
@@ -102,22 +110,29 @@ impl Turn<'_> {
         if !known && self.seen.primary_has_run {
             return self.stranded("no previous template is known");
         }
-        self.past_stale(act)
+        Step::Act(self.past_stale(act))
     }
 
     /// The primary does not become ready with its previous template either. Traffic is where it can be served, and stays there.
-    fn stranded(&self, why: &str) -> Act {
+    fn stranded(&self, why: &str) -> Step {
+        let outcome = self.state.run.as_ref().and_then(|r| r.outcome);
+        let told = match self.post_rollout(outcome.unwrap_or(Outcome::Failed)) {
+            Ok(told) => told,
+            Err(question) => return Step::Ask(question),
+        };
         let mut act = self.rest().again();
         act.enter(Stage::Idle, Phase::Failed);
         act.next.last_applied = self.state.run.as_ref().map(|r| r.revision.clone());
         act.because(&format!(
             "the primary is not ready with its previous template either: {why}"
         ));
-        act.tell(Tell::warning(format!(
+        act.tell.extend(told);
+        let said = format!(
             "Rollback of {} failed, primary not ready with its previous template: {why}; the canary keeps {}% of the traffic",
             self.target_name(),
-            self.state.weight
-        )))
+            self.state.weight()
+        );
+        Step::Act(act.tell(Tell::warning(said).about(About::RolledBack)))
     }
 }
 
@@ -126,6 +141,15 @@ impl Act {
     pub(super) fn because(&mut self, reason: &str) {
         if let Some(run) = &mut self.next.run {
             run.reason = Some(reason.to_owned());
+            run.outcome.get_or_insert(Outcome::Failed);
         }
+    }
+
+    /// Somebody ends the run, not its analysis.
+    pub(super) fn by_hand(mut self) -> Self {
+        if let Some(run) = &mut self.next.run {
+            run.outcome = Some(Outcome::RolledBack);
+        }
+        self
     }
 }

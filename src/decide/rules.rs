@@ -3,11 +3,11 @@
 
 use super::{
     Act,
-    effect::{Copied, Effect, Weights},
+    effect::{Copied, Effect, Traffic},
     facts::Seen,
     plan::Plan,
     state::{Phase, Stage, State, Verdict},
-    strategy::canary,
+    strategy,
 };
 
 /// Whether a decision keeps a rule.
@@ -16,10 +16,10 @@ type Rule = fn(&Plan, &State, &Seen, &Act) -> bool;
 /// The rules that `act` breaks, in words; empty for every decision that the machine makes.
 #[must_use]
 pub fn broken(plan: &Plan, state: &State, seen: &Seen, act: &Act) -> Vec<&'static str> {
-    let rules: [(Rule, &'static str); 7] = [
+    let rules: [(Rule, &'static str); 8] = [
         (
-            weight_within_plan,
-            "a route write gives the canary at most the next planned weight",
+            traffic_within_plan,
+            "a route write gives the canary at most what the next planned step does",
         ),
         (
             no_share_to_the_dead,
@@ -42,6 +42,10 @@ pub fn broken(plan: &Plan, state: &State, seen: &Seen, act: &Act) -> Vec<&'stati
             "stages follow each other as the table says",
         ),
         (
+            target_only_at_rest,
+            "the target's template is written between runs only, with traffic on the primary",
+        ),
+        (
             primary_untouched_before_copy,
             "before the copy the primary's template is not written",
         ),
@@ -53,9 +57,9 @@ pub fn broken(plan: &Plan, state: &State, seen: &Seen, act: &Act) -> Vec<&'stati
         .collect()
 }
 
-fn weights(act: &Act) -> impl Iterator<Item = Weights> {
+fn written(act: &Act) -> impl Iterator<Item = Traffic> {
     act.effects.iter().filter_map(|e| {
-        if let Effect::Weights(w) = e {
+        if let Effect::Traffic(w) = e {
             Some(*w)
         } else {
             None
@@ -68,12 +72,12 @@ fn endpoints(seen: &Seen) -> (bool, bool) {
     (up(&seen.primary), up(&seen.target))
 }
 
-/// Rule 1. Before the copy never more than the next step; after it never more than the record, unless the primary has no endpoint.
-fn weight_within_plan(plan: &Plan, state: &State, seen: &Seen, act: &Act) -> bool {
+/// Rule 1. Before the copy never more than the next step; after it never more than the record, unless the primary has no endpoint. Users are
+/// sent by a match, and requests copied, only where the plan has that.
+fn traffic_within_plan(plan: &Plan, state: &State, seen: &Seen, act: &Act) -> bool {
+    let recorded = state.traffic;
     let limit = match state.stage {
-        Stage::Starting | Stage::Analysing | Stage::Gated => {
-            canary::next(plan, state.weight).unwrap_or(state.weight)
-        }
+        Stage::Starting | Stage::Analysing | Stage::Gated => strategy::most(plan, state),
         Stage::Copying
         | Stage::Shifting
         | Stage::Settling
@@ -81,22 +85,29 @@ fn weight_within_plan(plan: &Plan, state: &State, seen: &Seen, act: &Act) -> boo
         | Stage::Idle
         | Stage::Reverting => {
             if endpoints(seen).0 {
-                state.weight
+                recorded
             } else {
-                100
+                Traffic::CANARY
             }
         }
-        Stage::Bootstrap => 0,
+        Stage::Bootstrap | Stage::Waiting => Traffic::PRIMARY,
     };
-    weights(act).all(|w| w.canary() <= limit)
+    let planned = |traffic: Traffic| {
+        let known = traffic == recorded || plan.steps.iter().any(|s| s.traffic == traffic);
+        known || !(traffic.matches() || traffic.mirror() > 0)
+    };
+    written(act).all(|after| {
+        let within = after == limit || !after.raises(limit) || !after.raises(recorded);
+        within && planned(after)
+    })
 }
 
 /// Rule 2.
 fn no_share_to_the_dead(_: &Plan, _: &State, seen: &Seen, act: &Act) -> bool {
-    let before = seen.weights.unwrap_or(Weights::PRIMARY);
+    let before = seen.traffic.unwrap_or(Traffic::PRIMARY);
     let (primary, canary) = endpoints(seen);
-    weights(act).all(|after| {
-        let to_dead_canary = after.canary() > before.canary() && !canary && primary;
+    written(act).all(|after| {
+        let to_dead_canary = after.raises(before) && !canary && primary;
         let to_dead_primary = after.primary() > before.primary() && !primary && canary;
         !to_dead_canary && !to_dead_primary
     })
@@ -110,7 +121,7 @@ fn traffic_before_scale_down(plan: &Plan, state: &State, seen: &Seen, act: &Act)
     }
     let written = state.run.as_ref().and_then(|r| r.route_written_at);
     let settled = written.is_some_and(|at| seen.now >= at.plus(plan.settle));
-    seen.weights == Some(Weights::PRIMARY) && settled
+    seen.traffic == Some(Traffic::PRIMARY) && settled
 }
 
 /// Rule 4. The copy is entered only with a last analysis that passed, or a skip on record.
@@ -135,6 +146,7 @@ fn pin_before_copy(_: &Plan, state: &State, seen: &Seen, act: &Act) -> bool {
             Stage::Copying | Stage::Shifting | Stage::Settling => true,
             Stage::Bootstrap => state.run.is_some() && !endpoints(seen).0,
             Stage::Idle
+            | Stage::Waiting
             | Stage::Starting
             | Stage::Analysing
             | Stage::Gated
@@ -148,11 +160,13 @@ fn pin_before_copy(_: &Plan, state: &State, seen: &Seen, act: &Act) -> bool {
         | Effect::CreatePrimaryScaler
         | Effect::Apex
         | Effect::Route
-        | Effect::Weights(_)
+        | Effect::Traffic(_)
         | Effect::PauseScaler
         | Effect::ResumeScaler
-        | Effect::ScaleUp
+        | Effect::ScaleUp(_)
         | Effect::ScaleToZero
+        | Effect::Target
+        | Effect::TakeOff(_)
         | Effect::SyncPrimaryScaler => true,
     })
 }
@@ -174,4 +188,11 @@ fn primary_untouched_before_copy(_: &Plan, state: &State, seen: &Seen, act: &Act
         .any(|e| matches!(e, Effect::Primary(_) | Effect::SyncPrimaryScaler));
     let bootstrap = state.stage == Stage::Bootstrap && !endpoints(seen).0;
     !touches || state.stage.copied() || bootstrap
+}
+
+/// In a run the target is what is analysed, and it serves.
+fn target_only_at_rest(_: &Plan, state: &State, seen: &Seen, act: &Act) -> bool {
+    let touches = act.effects.contains(&Effect::Target);
+    let serves = state.traffic.serves() || seen.traffic.is_some_and(Traffic::serves);
+    !touches || (state.stage == Stage::Idle && !serves)
 }

@@ -1,59 +1,18 @@
-//! A run before the copy: starting, analysing, gated. The primary is not touched.
+//! A run before the copy, under analysis: analysing and gated. The primary is not touched.
 
 use super::{
     Act, Step, Turn,
-    effect::{Effect, Tell, Weights},
-    facts::{Analysis, Moment, Question, Request, Verb},
-    said_by, share,
+    effect::{About, Effect, Tell, Traffic},
+    facts::{Analysis, Moment, Question},
+    gates::{Gate, Hooks},
+    plan::{HookKind, Strategy, ThresholdMode},
+    share,
     state::{Apart, Phase, Skip, SkipSource, Stage, StepResult, Verdict},
-    strategy::canary,
+    strategy::{self, Position},
     verdict,
 };
 
-/// From the record of a run to its canary's scale-up takes less, unless nobody leads in between. Milliseconds.
-const PINNING_MS: i64 = 1_000;
-
 impl Turn<'_> {
-    /// The run is pinned; the canary comes up and gets its first weight when it is ready.
-    pub(super) fn starting(&self) -> Act {
-        if let Some(act) = self.ends_early() {
-            return act;
-        }
-        let mut act = self.rest();
-        act.effects = self.upkeep();
-        let ready = self.canary_ready() && self.primary_ready();
-        if act.effects.contains(&Effect::ScaleUp) {
-            // The time to come up counts from here: nobody may have led since the run was pinned. What the pin's own writes took is no
-            // time worth another write.
-            act.effects.extend(self.route(Weights::PRIMARY));
-            if let Some(run) = &mut act.next.run
-                && self.seen.now.since(run.stage_at) >= PINNING_MS
-            {
-                run.stage_at = self.seen.now;
-            }
-            return act.again();
-        }
-        if !act.effects.is_empty() || !ready {
-            act.effects.extend(self.route(Weights::PRIMARY));
-            let began = self
-                .state
-                .run
-                .as_ref()
-                .map_or(self.seen.now, |r| r.stage_at);
-            return self.or_deadline(act, began);
-        }
-        if self.skip().is_some() {
-            return self.copy();
-        }
-        let Some(first) = canary::next(self.plan, 0) else {
-            return act;
-        };
-        self.advance(first).tell_first(Tell::normal(format!(
-            "Starting canary analysis for {}",
-            self.target_name()
-        )))
-    }
-
     /// The canary has traffic. At each interval the checks decide: next weight, hold, promotion or rollback.
     pub(super) fn analysing(&self) -> Step {
         if let Some(act) = self.ends_early() {
@@ -61,12 +20,13 @@ impl Turn<'_> {
         }
         let due = self.state.next_check_at.unwrap_or(self.seen.now);
         let ready = self.canary_ready() && self.primary_ready();
-        let recorded = Weights::to_canary(self.state.weight);
-        // A leader may have moved the traffic because of this very check, back to the primary or on to the next weight, and died before
+        let recorded = self.state.traffic;
+        // A leader may have moved the traffic because of this very check, back to the primary or on to the next step, and died before
         // it could record that. So the check goes before a repair, which would give traffic to a canary that has failed, or move it to
         // and fro.
-        let most = canary::next(self.plan, self.state.weight).unwrap_or(self.state.weight);
-        let planned = self.seen.weights.unwrap_or(Weights::PRIMARY).canary() <= most;
+        let most = strategy::most(self.plan, self.state);
+        let stored = self.seen.traffic.unwrap_or(Traffic::PRIMARY);
+        let planned = stored == most || !stored.raises(recorded);
         let check_first = ready && self.seen.now >= due && planned;
         let mut act = self.rest();
         act.effects = self.upkeep();
@@ -76,28 +36,58 @@ impl Turn<'_> {
         if !act.effects.is_empty() {
             return Step::Act(act);
         }
-        let gate_gone = self.state.stage == Stage::Gated && !self.plan.gate_promotion;
+        let gate_gone = self.state.stage == Stage::Gated && !self.gated();
         // Flagger: `skipAnalysis` that is set during a run promotes at the next tick.
-        if (gate_gone && self.may_promote()) || (ready && self.skip().is_some()) {
+        if ready && self.skip().is_some() {
             return Step::Act(self.copy());
+        }
+        if gate_gone && self.may_go_on() {
+            return self.go_on();
         }
         if self.seen.now < due {
             return Step::Act(act.until(due));
         }
-        if !ready {
-            // The weight holds; readiness, a crash or the progress deadline wakes us.
+        if !ready || self.seen.route_pending.is_some() {
+            // The step holds; readiness, the router, a crash or the progress deadline wakes us.
             return Step::Act(self.or_deadline(act, due));
         }
+        self.analysed()
+    }
+
+    /// Something may hold the promotion.
+    fn gated(&self) -> bool {
+        let hooks = self.plan.hooks(HookKind::ConfirmPromotion).next().is_some();
+        self.plan.gates.promotion || hooks
+    }
+
+    /// Hooks and checks of one interval, and what they mean. Flagger stops at a hook that says no; here every check is evaluated and told.
+    fn analysed(&self) -> Step {
+        match self.rollback_hooks() {
+            Err(question) => return Step::Ask(question),
+            Ok(Some(_)) => return Step::Act(self.rolled_back_by_hook()),
+            Ok(None) => {}
+        }
+        let refused = match self.hooks(HookKind::Rollout, Phase::Progressing) {
+            Hooks::Ok => None,
+            Hooks::Ask(question) => return Step::Ask(question),
+            Hooks::Refused(hook, why) => Some(format!(
+                "Halt {} advancement external check {} failed {why}",
+                self.who(),
+                hook.name
+            )),
+        };
         match &self.answers.analysis {
             None => Step::Ask(Question::Analysis),
-            Some(analysis) => Step::Act(self.judged(analysis)),
+            Some(analysis) => self.judged(analysis, refused),
         }
     }
 
-    /// `act`, unless the canary has not been ready for the progress deadline. The Deployment's own deadline watches only its rollout; a
-    /// canary that came up and is short of replicas since, or whose Deployment has no deadline, would hold the run for ever.
-    fn or_deadline(&self, act: Act, waited_from: Moment) -> Act {
-        if self.canary_ready() {
+    /// `act`, unless the canary has not been ready, or its route not carried out, for the progress deadline. The Deployment's own deadline watches
+    /// only its rollout; a canary that came up and is short of replicas since, or whose Deployment has no deadline, would hold the run for ever.
+    pub(super) fn or_deadline(&self, act: Act, waited_from: Moment) -> Act {
+        let pending = self.seen.route_pending.as_ref();
+        let pending = pending.filter(|_| self.state.stage != Stage::Starting);
+        if self.canary_ready() && pending.is_none() {
             return act;
         }
         // While nobody led, the canary may have been ready for all anybody knows.
@@ -106,8 +96,16 @@ impl Turn<'_> {
         if self.seen.now < deadline {
             return act.until(deadline);
         }
-        let why = format!("not ready for {} s", self.plan.progress_deadline / 1000);
-        self.canary_not_ready(&why)
+        let seconds = self.plan.progress_deadline / 1000;
+        match pending {
+            Some(why) if self.canary_ready() => {
+                let reason = format!("the route was not carried out for {seconds} s: {why}");
+                let told = format!("Rolling back {} {reason}", self.who());
+                self.revert(&reason)
+                    .tell(Tell::warning(told).about(About::RolledBack))
+            }
+            _ => self.canary_not_ready(&format!("not ready for {seconds} s")),
+        }
     }
 
     fn canary_not_ready(&self, why: &str) -> Act {
@@ -119,7 +117,7 @@ impl Turn<'_> {
     }
 
     /// Why this run is promoted without analysis, if it is.
-    fn skip(&self) -> Option<Skip> {
+    pub(super) fn skip(&self) -> Option<Skip> {
         let recorded = self.state.run.as_ref().and_then(|r| r.skip.clone());
         recorded.or(self.plan.skip_analysis.then_some(Skip {
             source: SkipSource::Spec,
@@ -127,27 +125,39 @@ impl Turn<'_> {
         }))
     }
 
-    /// What one analysis means.
-    fn judged(&self, analysis: &Analysis) -> Act {
+    /// What one analysis means; `refused` is what a rollout hook that said no is told as.
+    fn judged(&self, analysis: &Analysis, refused: Option<String>) -> Step {
         let checks = verdict::judge(self.plan, analysis);
-        let overall = verdict::overall(&checks);
-        let halts: Vec<Tell> = checks
-            .iter()
-            .filter_map(|c| verdict::halt(self.plan, c))
-            .map(Tell::warning)
+        let overall = match (verdict::overall(&checks), &refused) {
+            (_, Some(_)) => Verdict::Fail,
+            (overall, None) => overall,
+        };
+        let halts = checks.iter().filter_map(|c| verdict::halt(self.plan, c));
+        let halts = refused.into_iter().chain(halts);
+        let halts: Vec<Tell> = halts
+            .map(|text| Tell::warning(text).about(About::Failed))
             .collect();
         let apart = self.apart(analysis);
         let holds =
             self.state.stage == Stage::Analysing && apart.as_ref().is_some_and(Apart::holds);
-        let mut act = match (overall, &apart) {
+        let step = match (overall, &apart) {
             // Without its share of the requests a canary has no data either, and that is not its fault.
-            (Verdict::Pass | Verdict::NoData, Some(apart)) if holds => self.held(apart, analysis),
+            (Verdict::Pass | Verdict::NoData, Some(apart)) if holds => {
+                Step::Act(self.held(apart, analysis))
+            }
             (Verdict::Pass, _) => self.passed(),
-            (Verdict::Fail | Verdict::NoData, _) => self.failed(),
+            (Verdict::Fail | Verdict::NoData, _) => Step::Act(self.failed()),
+        };
+        let mut act = match step {
+            Step::Act(act) => act,
+            Step::Ask(question) => return Step::Ask(question),
         };
         act.tell.splice(0..0, halts);
+        if overall == Verdict::Pass && self.plan.threshold_mode == ThresholdMode::Consecutive {
+            act.next.failed_checks = 0;
+        }
         let evidence = &mut act.next.evidence;
-        // The analysis belongs to the weight that it was made at, not to the one that follows.
+        // The analysis belongs to the step that it was made at, not to the one that follows.
         let at = self.state.evidence.steps.len().checked_sub(1);
         if let Some(step) = at.and_then(|i| evidence.steps.get_mut(i)) {
             step.verdict = Some(overall);
@@ -157,14 +167,17 @@ impl Turn<'_> {
         evidence.share = analysis.share;
         evidence.share_at = Some(analysis.at);
         evidence.apart = apart;
-        act
+        Step::Act(act)
     }
 
     /// Whether share and weight part, and for how many intervals by now. Without a share nothing is known, and nothing is held.
     fn apart(&self, analysis: &Analysis) -> Option<Apart> {
         let (share, requests) = (analysis.share?, analysis.requests?);
+        if !share::told(self.plan, self.state) {
+            return None;
+        }
         let before = share::before(&self.state.evidence);
-        share::apart(self.state.weight, before, share, requests).then(|| {
+        share::apart(self.state.weight(), before, share, requests).then(|| {
             let known = self.state.evidence.apart.as_ref();
             Apart {
                 intervals: known.map_or(0, |a| a.intervals).saturating_add(1),
@@ -181,7 +194,7 @@ impl Turn<'_> {
         let why = format!(
             "observed share {:.1}% of the requests, written weight {}%",
             analysis.share.unwrap_or_default(),
-            self.state.weight
+            self.state.weight()
         );
         let cause = if apart.cause.is_empty() {
             "no cause was found; clients without a sidecar are not split".to_owned()
@@ -207,46 +220,37 @@ impl Turn<'_> {
         act
     }
 
-    fn passed(&self) -> Act {
-        if self.raises(Weights::to_canary(self.state.weight)) {
+    fn passed(&self) -> Step {
+        if self.raises(self.state.traffic) {
             // What was analysed had less traffic than the weight says, so the weight holds. That is recorded before the route is put right:
             // a successor that found the route right would take this pass for one of the weight, and go on.
             let mut act = self.rest().again();
             act.next.next_check_at = Some(self.seen.now.plus(self.plan.interval));
-            return act;
+            return Step::Act(act);
         }
-        if let Some(next) = canary::next(self.plan, self.state.weight) {
-            return self.advance(next);
-        }
-        if !self.plan.gate_promotion {
-            return self.copy();
-        }
-        let waits = self.seen.request.as_ref().filter(|r| {
-            r.verb == Verb::Promote
-                && self.state.stage == Stage::Gated
-                && self.state.handled_request.as_ref() != Some(&r.id)
-        });
-        if let Some(request) = waits {
-            let mut act = self.copy().tell_first(self.approved(request));
-            act.next.handled_request = Some(request.id.clone());
-            return act;
-        }
-        let mut act = self.rest();
-        let due = self.seen.now.plus(self.plan.interval);
-        if self.state.stage != Stage::Gated {
-            act.enter(Stage::Gated, Phase::WaitingPromotion);
-            act = act.tell(Tell::warning(format!(
-                "Halt {} advancement waiting for promotion approval",
-                self.who()
-            )));
-        }
-        act.next.next_check_at = Some(due);
-        act.effects
-            .extend(self.route(Weights::to_canary(self.state.weight)));
-        act.until(due)
+        self.go_on()
     }
 
-    fn failed(&self) -> Act {
+    /// The step has passed: what stands before the next one is asked, then the run goes on.
+    fn go_on(&self) -> Step {
+        let next = strategy::next(self.plan, self.state);
+        let go = || next.map_or_else(|| self.copy(), |next| self.advance(next));
+        let Some(what) = self.gate_before(next) else {
+            return Step::Act(go());
+        };
+        match self.gate(what) {
+            Gate::Ask(question) => Step::Ask(question),
+            Gate::Closed { hook } => Step::Act(self.closed(what, hook)),
+            Gate::Open(None) => Step::Act(go()),
+            Gate::Open(Some(request)) => {
+                let mut act = go().tell_first(self.approved(what, request));
+                act.next.handled_request = Some(request.id.clone());
+                Step::Act(act)
+            }
+        }
+    }
+
+    pub(super) fn failed(&self) -> Act {
         let failed = self.state.failed_checks.saturating_add(1);
         let mut act = if failed >= self.plan.threshold {
             self.threshold_reached(failed)
@@ -257,13 +261,13 @@ impl Turn<'_> {
         act
     }
 
-    /// The recorded weight for another interval.
-    fn hold(&self) -> Act {
+    /// What it has for another interval.
+    pub(super) fn hold(&self) -> Act {
         let due = self.seen.now.plus(self.plan.interval);
         let mut act = self.rest().until(due);
         act.next.next_check_at = Some(due);
         act.effects
-            .extend(self.route(Weights::to_canary(self.state.weight)));
+            .extend(self.route(self.state.traffic));
         act
     }
 
@@ -275,25 +279,60 @@ impl Turn<'_> {
             )))
     }
 
-    /// Moves traffic to the next weight.
-    fn advance(&self, weight: u8) -> Act {
-        let due = self.seen.now.plus(self.plan.interval);
+    /// On to the next position: more traffic, or another interval of the same. A canary that is too small for it is scaled up first.
+    pub(super) fn advance(&self, next: Position) -> Act {
+        if let Some(effect) = self.scale_up(next.traffic) {
+            let mut act = self.rest();
+            act.effects.push(effect);
+            return act;
+        }
+        let now = self.seen.now;
+        let due = if self.state.stage == Stage::Starting {
+            now.plus(self.plan.interval.max(self.plan.delay))
+        } else {
+            now.plus(self.plan.interval)
+        };
         let mut act = self.rest().until(due);
-        act.effects.extend(self.route(Weights::to_canary(weight)));
+        act.effects.extend(self.route(next.traffic));
         act.enter(Stage::Analysing, Phase::Progressing);
-        act.next.weight = weight;
+        act.opened();
+        act.next.traffic = next.traffic;
+        act.next.iteration = next.iteration;
         act.unsettle();
         act.next.next_check_at = Some(due);
         act.next.evidence.steps.push(StepResult {
-            weight,
-            at: self.seen.now,
+            traffic: next.traffic,
+            at: now,
             verdict: None,
             checks: Vec::new(),
         });
-        act.tell(Tell::normal(format!(
-            "Advance {} canary weight {weight}",
-            self.who()
-        )))
+        let told = self.advanced(&act.next);
+        act.tell(Tell::normal(told).about(About::Step))
+    }
+
+    /// Flagger's sentence for what an advance begins.
+    fn advanced(&self, next: &super::state::State) -> String {
+        let who = self.who();
+        let iteration = strategy::number(self.plan, next);
+        let total = strategy::total(self.plan);
+        match (self.plan.strategy, next.traffic) {
+            (Strategy::BlueGreen, Traffic::CANARY) if next.iteration == 1 => {
+                if self.state.traffic.mirror() > 0 {
+                    "Stop traffic mirroring and route all traffic to canary".to_owned()
+                } else {
+                    "Routing all traffic to canary".to_owned()
+                }
+            }
+            (Strategy::Canary, traffic) if next.iteration <= 1 && traffic.mirror() == 0 => {
+                format!("Advance {who} canary weight {}", traffic.canary())
+            }
+            (Strategy::Canary, traffic) if traffic.mirror() > 0 => {
+                format!("Advance {who} canary weight 0, mirroring {}%", traffic.mirror())
+            }
+            (Strategy::Canary | Strategy::AbTesting | Strategy::BlueGreen, _) => {
+                format!("Advance {who} canary iteration {iteration}/{total}")
+            }
+        }
     }
 
     /// The decision to copy, recorded before the primary is touched.
@@ -301,6 +340,7 @@ impl Turn<'_> {
         let mut act = self.rest().tell(self.copy_event()).again();
         act.enter(Stage::Copying, Phase::Promoting);
         act.next.next_check_at = None;
+        act.opened();
         let skip = self.skip();
         if let Some(run) = &mut act.next.run {
             run.skip = skip;
@@ -315,18 +355,11 @@ impl Turn<'_> {
             self.plan.primary(),
             self.plan.namespace
         ))
-    }
-
-    pub(super) fn approved(&self, request: &Request) -> Tell {
-        Tell::normal(format!(
-            "Promotion of {} approved by {}",
-            self.who(),
-            said_by(request)
-        ))
+        .about(About::AnalysisComplete)
     }
 
     /// The last analysis passed, and both copies can serve.
-    pub(super) fn may_promote(&self) -> bool {
+    pub(super) fn may_go_on(&self) -> bool {
         let passed = self
             .state
             .evidence
@@ -351,7 +384,7 @@ impl Turn<'_> {
             return Some(self.canary_not_ready(&why));
         }
         // By the record: traffic that somebody else gave it is taken back, and ends nothing.
-        if self.state.weight > 0 && target.endpoints == 0 {
+        if self.state.traffic.serves() && target.endpoints == 0 {
             let told = Tell::warning(format!(
                 "Rolling back {} the canary has traffic and no ready endpoint",
                 self.who()
@@ -382,21 +415,25 @@ impl Turn<'_> {
         if live == self.state.last_promoted.as_deref() || self.seen.target_equals_primary {
             let by = self.seen.target_writer.as_deref().unwrap_or("unknown");
             let told = Tell::warning(format!("Rolling back {} reverted by {by}", self.who()));
-            return self.revert(&format!("reverted by {by}")).tell(told);
+            let told = told.about(About::RolledBack);
+            return self.revert(&format!("reverted by {by}")).by_hand().tell(told);
         }
         let Some(mut act) = self.begin() else {
             return self.rest();
         };
         // The new revision is not analysed: nothing moves to it, whatever the primary can serve.
-        act.effects.extend(self.route(Weights::PRIMARY));
-        act.tell(Tell::normal(format!(
-            "New revision detected! Restarting analysis for {}",
-            self.target_name()
-        )))
+        act.effects.extend(self.route(Traffic::PRIMARY));
+        act.tell(
+            Tell::normal(format!(
+                "New revision detected! Restarting analysis for {}",
+                self.target_name()
+            ))
+            .about(About::Revision),
+        )
     }
 
     /// What a run needs besides traffic.
-    fn upkeep(&self) -> Vec<Effect> {
+    pub(super) fn upkeep(&self) -> Vec<Effect> {
         let mut effects: Vec<Effect> = self.pin().into_iter().collect();
         effects.extend(self.foundation());
         effects.extend(self.keep_canary());

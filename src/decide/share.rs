@@ -4,7 +4,10 @@
 //! than anybody wanted. The rule leaves room for what is no sign of that: few requests, a route that takes effect during the interval, and
 //! clients with a habit of their own.
 
-use super::state::{Apart, Evidence};
+use super::{
+    plan::{Plan, Strategy},
+    state::{Apart, Evidence, State},
+};
 
 /// Fewer requests than this in an interval say nothing.
 const LEAST: f64 = 100.0;
@@ -16,6 +19,13 @@ const PART: f64 = 0.25;
 const DEVIATIONS: f64 = 4.0;
 /// Intervals in a row, parted in which a step is held.
 pub const HOLDS_AFTER: u32 = 2;
+
+/// A weight says which share of the requests the canary should get: not one that only some users are sent to, or that keeps its users.
+#[must_use]
+pub fn told(plan: &Plan, state: &State) -> bool {
+    let weighted = plan.strategy == Strategy::Canary && plan.affinity.is_none();
+    weighted && state.traffic.canary() > 0
+}
 
 /// The shares part, unless there were too few requests to say so: whether it is worth asking how many there were. `before` is the weight
 /// that the canary had when the interval began.
@@ -41,8 +51,8 @@ pub fn apart(written: u8, before: u8, share: f64, requests: f64) -> bool {
 #[must_use]
 pub fn before(evidence: &Evidence) -> u8 {
     match evidence.steps.as_slice() {
-        [.., last] if last.verdict.is_some() => last.weight,
-        [.., before, _] => before.weight,
+        [.., last] if last.verdict.is_some() => last.traffic.canary(),
+        [.., before, _] => before.traffic.canary(),
         [_] | [] => 0,
     }
 }

@@ -3,7 +3,11 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::facts::{Bounds, Moment};
+use super::{
+    effect::Traffic,
+    facts::{Bounds, Moment},
+    plan::Outcome,
+};
 
 /// Flagger's phases, as `status.phase` has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -93,6 +97,8 @@ pub enum Stage {
     Bootstrap,
     /// No run. Traffic is on the primary, the target at zero, its autoscaler paused.
     Idle,
+    /// The run is pinned and nothing is scaled up: a gate is closed, a confirm-rollout hook says no, or other runs have to end first.
+    Waiting,
     /// The run is pinned; the canary is scaled up and must become ready.
     Starting,
     /// The canary has traffic and is analysed at each interval.
@@ -113,9 +119,10 @@ pub enum Stage {
 
 impl Stage {
     /// Every stage, for tables and tests.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Bootstrap,
         Self::Idle,
+        Self::Waiting,
         Self::Starting,
         Self::Analysing,
         Self::Gated,
@@ -131,14 +138,18 @@ impl Stage {
     pub fn may_become(self) -> &'static [Self] {
         match self {
             Self::Bootstrap => &[Self::Bootstrap, Self::Idle],
-            Self::Idle => &[Self::Idle, Self::Starting, Self::Reverting],
+            Self::Idle => &[Self::Idle, Self::Waiting, Self::Starting, Self::Reverting],
+            Self::Waiting => &[Self::Waiting, Self::Starting, Self::Reverting],
+            // Back to the gate with another revision, which nobody has approved.
             Self::Starting => &[
+                Self::Waiting,
                 Self::Starting,
                 Self::Analysing,
                 Self::Copying,
                 Self::Reverting,
             ],
             Self::Analysing => &[
+                Self::Waiting,
                 Self::Analysing,
                 Self::Starting,
                 Self::Gated,
@@ -147,6 +158,7 @@ impl Stage {
             ],
             // Back to the analysis when the plan has got more steps meanwhile.
             Self::Gated => &[
+                Self::Waiting,
                 Self::Gated,
                 Self::Starting,
                 Self::Analysing,
@@ -173,6 +185,7 @@ impl Stage {
             Self::Copying | Self::Shifting | Self::Settling | Self::Restoring => true,
             Self::Bootstrap
             | Self::Idle
+            | Self::Waiting
             | Self::Starting
             | Self::Analysing
             | Self::Gated
@@ -188,9 +201,11 @@ pub struct State {
     pub phase: Phase,
     /// `status.run.stage`; without one, what the phase implies.
     pub stage: Stage,
-    /// The last recorded weight of the canary, percent (`status.canaryWeight`).
-    pub weight: u8,
-    /// Failed analyses of this run (`status.failedChecks`). Flagger: cumulative.
+    /// Where requests go, as it was recorded last (`status.canaryWeight`, `status.run.matched`, `status.run.mirror`).
+    pub traffic: Traffic,
+    /// Which interval of the current step has begun, from 1; 0 before the first (`status.run.iteration`).
+    pub iteration: u32,
+    /// Failed analyses of this run (`status.failedChecks`), as [`ThresholdMode`](super::plan::ThresholdMode) counts them.
     pub failed_checks: u32,
     /// Revision that was last seen and acted on (`status.lastAppliedSpec`).
     pub last_applied: Option<String>,
@@ -200,12 +215,53 @@ pub struct State {
     pub run: Option<Run>,
     /// When the next analysis is due (`status.nextCheckAt`).
     pub next_check_at: Option<Moment>,
+    /// The cookies of session affinity.
+    pub cookies: Cookies,
     /// id of the request that was last acted on or found stale (`status.handledRequest`).
     pub handled_request: Option<String>,
     /// What the analysis found so far in this run (`status.canaryAnalysis`).
     pub evidence: Evidence,
     /// When the phase or the weight changed last.
     pub since: Moment,
+}
+
+/// The cookies of session affinity, each `name=VALUE`. The canary's is made when a run begins, so that it is on record before a route names it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cookies {
+    /// Keeps a user on this run's canary (`status.sessionAffinityCookie`).
+    pub canary: Option<String>,
+    /// Keeps a user on the primary; its value never changes (`status.primarySessionAffinityCookie`).
+    pub primary: Option<String>,
+    /// The canary's cookie of the run before, which is taken back (`status.previousSessionAffinityCookie`).
+    pub previous: Option<String>,
+}
+
+/// What a run waits for that somebody has to open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waiting {
+    /// What is held back.
+    pub what: WaitFor,
+    /// Name of the webhook that says no; `None` where a person has to approve, or other runs have to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hook: Option<String>,
+    /// Since when.
+    #[serde(skip)]
+    pub since: Moment,
+}
+
+/// What is held back until somebody approves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum WaitFor {
+    /// The scale-up of the canary, for approval.
+    Rollout,
+    /// More users for the canary, for approval.
+    Traffic,
+    /// The promotion, for approval; in blue/green the switch.
+    Promotion,
+    /// The scale-up of the canary, for the end of other runs.
+    Queue,
 }
 
 /// One run of one revision.
@@ -231,6 +287,12 @@ pub struct Run {
     pub skip: Option<Skip>,
     /// Why the run failed or ended, in a person's words.
     pub reason: Option<String>,
+    /// How it ends without promotion, once that is decided.
+    pub outcome: Option<Outcome>,
+    /// What it waits for that somebody has to open.
+    pub waiting: Option<Waiting>,
+    /// It was begun by the annotation `flagger.app/reset`, which has not been taken off yet.
+    pub reset: bool,
 }
 
 /// Why a run has no analysis.
@@ -241,6 +303,14 @@ pub struct Skip {
     /// Who asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
+}
+
+impl Skip {
+    /// A person has asked for it in mid-run, which opens the gate before the canary too.
+    #[must_use]
+    pub fn by_person(&self) -> bool {
+        self.source == SkipSource::Person
+    }
 }
 
 /// Where a skip comes from.
@@ -318,14 +388,14 @@ pub enum Verdict {
     NoData,
 }
 
-/// One weight that the canary had, and the last analysis at it.
+/// One interval of a step, and the last analysis in it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StepResult {
-    /// The canary's percent.
-    pub weight: u8,
-    /// When the weight was written.
+    /// Where requests went.
+    pub traffic: Traffic,
+    /// When it began.
     pub at: Moment,
-    /// The verdict of the last analysis at this weight; `None` before the first.
+    /// The verdict of the last analysis in it; `None` before the first.
     pub verdict: Option<Verdict>,
     /// Each check's value and verdict at that analysis; empty once trimmed.
     pub checks: Vec<StepCheck>,
@@ -349,16 +419,24 @@ impl State {
         Self {
             phase: Phase::Initializing,
             stage: Stage::Bootstrap,
-            weight: 0,
+            traffic: Traffic::PRIMARY,
+            iteration: 0,
             failed_checks: 0,
             last_applied: None,
             last_promoted: None,
             run: None,
             next_check_at: None,
+            cookies: Cookies::default(),
             handled_request: None,
             evidence: Evidence::default(),
             since: now,
         }
+    }
+
+    /// The canary's percent in the weighted rule, as it was recorded last.
+    #[must_use]
+    pub fn weight(&self) -> u8 {
+        self.traffic.canary()
     }
 
     /// Name of the `ControllerRevision` of what the primary was promoted to.

@@ -12,7 +12,7 @@ use super::{
 /// end that. Nobody has to look at the workloads' statuses meanwhile.
 #[must_use]
 pub fn still(plan: &Plan, state: &State, seen: &Seen) -> bool {
-    if state.stage != Stage::Idle || state.weight > 0 {
+    if state.stage != Stage::Idle || state.traffic.serves() {
         return false;
     }
     let either: [fn(&Workload) -> Workload; 2] = [up, down];

@@ -1,15 +1,19 @@
 //! Effects carried out: effect -> builder -> one write after another, fenced, in the given order.
 
+use serde_json::json;
+
 use super::ctx::Ctx;
 use crate::{
     api::{
+        names,
         objects::{Kind, Object, ObjectExt, Objects, Write},
+        parse,
         revision::revision,
     },
-    build::{Stamp, pin, routes::istio, scaler, services, workload},
+    build::{Stamp, pin, routes, scaler, services, workload},
     cluster::{Error, lease::Held},
     decide::{
-        effect::{Copied, Effect},
+        effect::{Annotation, Copied, Effect},
         plan::Plan,
         state::State,
     },
@@ -56,11 +60,16 @@ fn writes(
         Effect::CreatePrimary => create_primary(plan, state, objects, stamp),
         Effect::CreatePrimaryScaler => scaler::create_primary(plan, objects, stamp),
         Effect::Apex => services::apex(plan, objects, stamp),
-        Effect::Route => istio::ensure(plan, objects, stamp),
-        Effect::Weights(weights) => istio::set_weights(objects, weights),
+        Effect::Route => routes::ensure(plan, objects, &state.cookies, stamp),
+        Effect::Traffic(traffic) => routes::set(plan, objects, &state.cookies, traffic),
+        Effect::Target => requested(objects)
+            .and_then(|to| pin::of_revision(objects, &to))
+            .map(|template| workload::retarget(objects, template))
+            .unwrap_or_default(),
+        Effect::TakeOff(annotation) => take_off(&objects.canary, annotation),
         Effect::PauseScaler => scaler::pause(plan, objects),
         Effect::ResumeScaler => scaler::resume(plan, objects),
-        Effect::ScaleUp => workload::scale_up(plan, objects),
+        Effect::ScaleUp(wanted) => workload::scale_up(plan, objects, wanted),
         Effect::ScaleToZero => workload::scale_to_zero(objects),
         Effect::Primary(copied) => {
             let pin = run.and_then(|r| match copied {
@@ -77,6 +86,25 @@ fn writes(
         }
         Effect::SyncPrimaryScaler => scaler::sync_primary(plan, objects),
     }
+}
+
+/// The kept revision that the request on the Canary names.
+fn requested(objects: &Objects) -> Option<String> {
+    parse::request(&objects.canary)?.ok()?.to
+}
+
+fn take_off(canary: &Object, annotation: Annotation) -> Vec<Write> {
+    let key = match annotation {
+        Annotation::SkipAnalysis => names::SKIP_ANALYSIS,
+        Annotation::Reset => names::RESET,
+    };
+    if canary.annotation(key).is_none() {
+        return Vec::new();
+    }
+    vec![Write::Merge {
+        from: canary.clone(),
+        patch: json!({"metadata": {"annotations": {key: null}}}),
+    }]
 }
 
 /// A primary is made from what is promoted, when a pin of that is kept; never from an edit that nobody analysed. A pin that is gone is
@@ -121,7 +149,7 @@ pub(super) async fn stamp_all(ctx: &Ctx, objects: &Objects) -> Result<(), Error>
         &objects.primary_scaler,
     ];
     let epoch = Some(ctx.held().epoch());
-    let older = |object: &&Object| object.annotation(crate::api::names::EPOCH) != epoch;
+    let older = |object: &&Object| object.annotation(names::EPOCH) != epoch;
     let objects: Vec<Object> = all
         .into_iter()
         .flatten()

@@ -14,7 +14,7 @@ use crate::{
     build::apart,
     cluster::{Cluster, ServiceCall},
     decide::{
-        facts::{Analysis, Reading, Sample},
+        facts::{Analysis, HookAnswer, HookCall, Question, Reading, Sample},
         plan::{self, Check, Plan},
         share,
         state::State,
@@ -30,8 +30,33 @@ use crate::{
     },
 };
 
+/// What a question was answered with.
+pub(super) enum Answer {
+    /// Every check of the plan.
+    Analysis(Analysis),
+    /// One webhook.
+    Hook(HookCall, HookAnswer),
+}
+
+/// Answers one question of the machine. Dropping it ends what was asked.
+pub(super) fn answer<'a>(
+    ctx: &'a Ctx,
+    question: Question,
+    (plan, state, objects): (&'a Plan, &'a State, &'a Objects),
+) -> BoxFuture<'a, Answer> {
+    match question {
+        Question::Analysis => analysis(ctx, plan, state, objects)
+            .map(Answer::Analysis)
+            .boxed(),
+        Question::Hook(call) => {
+            let why = "webhooks are not called by this version".to_owned();
+            futures::future::ready(Answer::Hook(call, HookAnswer::Refused(why))).boxed()
+        }
+    }
+}
+
 /// Evaluates every check of the plan, and the canary's share of the requests.
-pub(super) fn analysis<'a>(
+fn analysis<'a>(
     ctx: &'a Ctx,
     plan: &'a Plan,
     state: &'a State,
@@ -48,9 +73,13 @@ pub(super) fn analysis<'a>(
     };
     async move {
         let samples = join_all(plan.checks.iter().map(|check| asker.sample(check).boxed()));
-        let (samples, share) = futures::join!(samples, asker.share());
+        let told = share::told(plan, state);
+        let share = async {
+            if told { asker.share().await } else { None }
+        };
+        let (samples, share) = futures::join!(samples, share);
         let before = share::before(&state.evidence);
-        let parts = share.filter(|s| share::suspicious(state.weight, before, *s));
+        let parts = share.filter(|s| share::suspicious(state.weight(), before, *s));
         let requests = match parts {
             Some(_) => asker.requests().await,
             None => None,
@@ -415,7 +444,7 @@ impl Asker<'_> {
             variables,
             canary_hash: self.hash(copy),
             primary_hash: self.hash(self.objects.primary.as_ref()),
-            canary_weight: self.state.weight,
+            canary_weight: self.state.weight(),
             image: image.map(str::to_owned),
             version: image
                 .and_then(|i| i.rsplit_once(':'))

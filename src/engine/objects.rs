@@ -238,6 +238,7 @@ pub(super) fn waits_for_pods(canary: &serde_json::Value) -> bool {
     match state.stage {
         Stage::Bootstrap | Stage::Starting | Stage::Copying | Stage::Restoring => true,
         Stage::Idle
+        | Stage::Waiting
         | Stage::Analysing
         | Stage::Gated
         | Stage::Shifting

@@ -182,7 +182,7 @@ fn interrupted(state: &State, objects: &Objects, now: Moment) -> Option<String> 
         "a run is going on (revision {}, phase {}, {}% of the traffic, begun {minutes} min ago; live is {}): {what}",
         run.revision,
         state.phase.name(),
-        state.weight,
+        state.weight(),
         objects
             .primary
             .as_ref()

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Shared, act, ask,
+    Shared, act,
+    ask::{self, Answer},
     ctx::Ctx,
     rights,
     tell::{Said, Teller, driven_by, not_ours},
@@ -22,7 +23,7 @@ use crate::{
     decide::{
         self, Act, Step, Wait,
         effect::Tell,
-        facts::{Analysis, Answers, Moment, Question, Seen},
+        facts::{Answers, Moment, Question, Seen},
         plan::Plan,
         rules,
         state::{Stage, State},
@@ -220,10 +221,11 @@ impl Rollout {
             self.warn(&objects, &state, &seen);
             let act = match decide::step(&plan, &state, &seen, &answers) {
                 Step::Ask(question) => {
-                    match self.ask(question, &plan, &state, &objects).await {
-                        Some(analysis) => answers.analysis = Some(analysis),
+                    match self.ask(question, (&plan, &state, &objects), &answers).await {
+                        Some(Answer::Analysis(analysis)) => answers.analysis = Some(analysis),
+                        Some(Answer::Hook(call, answer)) => answers.hooks.push((call, answer)),
                         // Something came up while we asked: decide again, without the answer.
-                        None => answers = Answers::default(),
+                        None => answers = answers.keep_only_paid(),
                     }
                     continue;
                 }
@@ -283,16 +285,14 @@ impl Rollout {
     async fn ask(
         &self,
         question: Question,
-        plan: &Plan,
-        state: &State,
-        objects: &Objects,
-    ) -> Option<Analysis> {
-        let Question::Analysis = question;
-        let answer = ask::analysis(&self.ctx, plan, state, objects);
+        (plan, state, objects): (&Plan, &State, &Objects),
+        answers: &Answers,
+    ) -> Option<Answer> {
+        let answer = ask::answer(&self.ctx, question.clone(), (plan, state, objects));
         tokio::pin!(answer);
         loop {
             tokio::select! {
-                analysis = &mut answer => return Some(analysis),
+                answer = &mut answer => return Some(answer),
                 () = self.ctx.near.enrolled().changed() => {}
             }
             // What cannot be read now is read before anything is decided on the answer.
@@ -305,10 +305,7 @@ impl Rollout {
             }
             let times = self.times(self.ctx.cluster().clock().now());
             let seen = build::seen::seen(plan, state, &now, times);
-            if !matches!(
-                decide::step(plan, state, &seen, &Answers::default()),
-                Step::Ask(_)
-            ) {
+            if decide::step(plan, state, &seen, answers) != Step::Ask(question.clone()) {
                 return None;
             }
         }
@@ -335,7 +332,7 @@ impl Rollout {
         if !effects.is_empty() {
             act::apply_all(&self.ctx, plan, state, &effects).await?;
         }
-        if next != *state && !self.record(objects, &next).await? {
+        if next != *state && !self.record(plan, objects, &next).await? {
             return Ok(false);
         }
         self.show(&next, plan);
@@ -367,7 +364,7 @@ impl Rollout {
 
     /// Watches the pods of both copies while there is something to do, and stops afterwards. True when that began just now.
     async fn close_up(&mut self, state: &State, objects: &Objects) -> bool {
-        if state.stage == Stage::Idle && state.weight == 0 {
+        if state.stage == Stage::Idle && !state.traffic.serves() {
             self.close();
             return false;
         }
@@ -452,7 +449,7 @@ impl Rollout {
         // A run that has begun goes on, by the last spec that could be carried out or as far as this one can be read; and so does the
         // way back of traffic that was left on the canary.
         let unfinished =
-            state.phase.running() || state.stage == Stage::Reverting || state.weight > 0;
+            state.phase.running() || state.stage == Stage::Reverting || state.traffic.serves();
         let known = self.plan.clone().or(parsed.ok()).filter(|_| unfinished);
         // A person's brake works however the rest of the spec is.
         let suspend = objects.canary["spec"]["suspend"] == true;

@@ -172,7 +172,7 @@ fn standing(state: &State, wish: &Image<'_>) -> Option<Acted> {
         let reason = state.run.as_ref().and_then(|r| r.reason.clone());
         reason.unwrap_or_else(|| "no reason is recorded".to_owned())
     };
-    if state.phase == Phase::Failed && state.weight > 0 {
+    if state.phase == Phase::Failed && state.traffic.serves() {
         return Some(Acted::refused(format!(
             "the last rollback left all traffic on the canary ({}); repair the primary first, traffic then returns by itself",
             why()

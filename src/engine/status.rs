@@ -12,6 +12,7 @@ use crate::{
         facts::Moment,
         plan::Plan,
         state::{Phase, State},
+        strategy,
     },
     telemetry::{Finished, Target},
 };
@@ -19,7 +20,12 @@ use crate::{
 impl Rollout {
     /// The one status write of a tick. False when the status is no longer the one that was decided on: somebody else has written it
     /// meanwhile, and what they say is not overwritten but decided on.
-    pub(super) async fn record(&self, decided_on: &Objects, next: &State) -> Result<bool, Error> {
+    pub(super) async fn record(
+        &self,
+        plan: &Plan,
+        decided_on: &Objects,
+        next: &State,
+    ) -> Result<bool, Error> {
         let Some(objects) = self.ctx.snapshot() else {
             return Ok(false);
         };
@@ -27,7 +33,11 @@ impl Rollout {
             return Ok(false);
         }
         let now = self.ctx.cluster().clock().now();
-        let status = status::status(next, &self.extra(&objects, now));
+        let extra = status::Extra {
+            iterations: strategy::iterations(plan, next),
+            ..self.extra(&objects, now)
+        };
+        let status = status::status(next, &extra);
         self.put(&objects, status).await?;
         Ok(true)
     }
@@ -82,6 +92,7 @@ impl Rollout {
             canary: &objects.canary,
             now,
             kind: "Deployment",
+            iterations: 0,
             refusals: &self.refusals,
             missing_rights: self.missing_rights.as_deref(),
         }
@@ -97,7 +108,7 @@ impl Rollout {
         let metrics = &self.ctx.shared.metrics;
         metrics.status(&target, state.phase);
         metrics.progress(&target, state.phase, state.failed_checks);
-        metrics.canary_weight(&target, state.weight);
+        metrics.canary_weight(&target, state.weight());
         let evidence = &state.evidence;
         let observed = evidence.share.filter(|_| state.phase.running());
         let apart = evidence.apart.as_ref().filter(|_| state.phase.running());

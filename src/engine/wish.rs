@@ -17,7 +17,7 @@ use crate::{
     },
     decide::{
         facts::{Request, Verb},
-        state::{Phase, Stage, State},
+        state::{Phase, Stage, State, WaitFor},
     },
 };
 
@@ -47,6 +47,7 @@ impl Control {
             verb: wish.verb,
             run: state.run.as_ref().map(|r| r.id.clone()),
             skip: wish.skip,
+            to: None,
             reason: wish.reason.clone(),
             by: wish.by.clone(),
             at: Some(rfc3339(cluster.clock().now())),
@@ -112,7 +113,9 @@ fn pointless(wish: &Wish, state: &State, objects: &Objects) -> Option<Acted> {
         (Verb::Promote, Stage::Idle) if state.phase == Phase::Succeeded => {
             Some(Acted::already("the last run was promoted already"))
         }
-        (Verb::Promote, Stage::Starting | Stage::Analysing) if !wish.skip => {
+        (Verb::Promote, Stage::Waiting | Stage::Starting | Stage::Analysing)
+            if !wish.skip && !waits_for_a_person(state) =>
+        {
             Some(Acted::refused(format!(
                 "nothing waits for approval (phase {phase}); the run promotes by itself when its checks pass, or now with skip_analysis"
             )))
@@ -122,10 +125,14 @@ fn pointless(wish: &Wish, state: &State, objects: &Objects) -> Option<Acted> {
                 "there is nothing to promote (phase {phase})"
             )))
         }
-        (Verb::Promote, Stage::Starting | Stage::Analysing | Stage::Gated)
+        (
+            Verb::Promote,
+            Stage::Waiting | Stage::Starting | Stage::Analysing | Stage::Gated,
+        )
         | (
             Verb::Rollback,
-            Stage::Starting
+            Stage::Waiting
+            | Stage::Starting
             | Stage::Analysing
             | Stage::Gated
             | Stage::Copying
@@ -134,6 +141,13 @@ fn pointless(wish: &Wish, state: &State, objects: &Objects) -> Option<Acted> {
         )
         | (Verb::Reset, _) => None,
     }
+}
+
+/// A gate of the run is closed that a person can open.
+fn waits_for_a_person(state: &State) -> bool {
+    let run = state.run.as_ref();
+    let waiting = run.and_then(|run| run.waiting.as_ref());
+    waiting.is_some_and(|w| w.hook.is_none() && w.what != WaitFor::Queue)
 }
 
 /// The request as an annotation, put only if the one that we read is still there.
@@ -216,6 +230,7 @@ mod tests {
             verb: Verb::Rollback,
             run: None,
             skip: false,
+            to: None,
             reason: None,
             by: None,
             at: None,

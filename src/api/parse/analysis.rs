@@ -1,7 +1,13 @@
-//! `spec.analysis` without its metrics: pace, steps and thresholds.
+//! `spec.analysis` without its metrics, steps and webhooks: pace, thresholds, and what is kept for users.
 
-use super::fields::Fields;
-use crate::api::time;
+use super::{
+    fields::Fields,
+    strategy::{self, percent},
+};
+use crate::{
+    api::time,
+    decide::plan::{Affinity, CanaryReplicas, PlanStep, Router, Strategy, ThresholdMode},
+};
 
 /// Flagger: an interval that cannot be read is a minute.
 const INTERVAL: i64 = 60_000;
@@ -13,18 +19,26 @@ const THRESHOLD: i64 = 3;
 const SETTLE: i64 = 10_000;
 const DAY: i64 = 86_400_000;
 
+/// Flagger: a cookie lives for a day.
+const MAX_AGE: i64 = 86_400;
+
 /// What `spec.analysis` adds to a plan.
 pub(super) struct Analysis {
     pub(super) interval: i64,
+    pub(super) delay: i64,
     pub(super) threshold: u32,
-    pub(super) steps: Vec<u8>,
+    pub(super) threshold_mode: ThresholdMode,
+    pub(super) strategy: Strategy,
+    pub(super) steps: Vec<PlanStep>,
     pub(super) step_weight_promotion: Option<u8>,
     pub(super) settle: i64,
     pub(super) primary_ready: u8,
     pub(super) canary_ready: u8,
+    pub(super) affinity: Option<Affinity>,
+    pub(super) canary_replicas: Option<CanaryReplicas>,
 }
 
-pub(super) fn analysis(f: &mut Fields<'_>) -> Analysis {
+pub(super) fn analysis(f: &mut Fields<'_>, router: Router) -> Analysis {
     if f.at("spec.analysis").is_none() {
         f.refuse(
             "spec.analysis",
@@ -40,25 +54,159 @@ pub(super) fn analysis(f: &mut Fields<'_>) -> Analysis {
     let threshold = f
         .integer("spec.analysis.threshold", THRESHOLD, i64::MIN..=1_000_000)
         .max(1);
-    refuse_rest(f);
+    f.not_yet("spec.analysis.alerts", "sending alerts");
+    let (strategy, steps) = strategy::steps(f, router, interval);
     Analysis {
         interval,
+        delay: within_a_day(f, "spec.analysis.delay", 0),
         threshold: u32::try_from(threshold).unwrap_or(1),
-        steps: steps(f),
+        threshold_mode: threshold_mode(f),
+        strategy,
+        steps,
         step_weight_promotion: match f.integer("spec.analysis.stepWeightPromotion", 0, 0..=1_000) {
             0 => None,
             weight => Some(percent(weight)),
         },
-        settle: settle(f),
+        settle: within_a_day(f, "spec.analysis.settle", SETTLE),
         primary_ready: percent(f.integer("spec.analysis.primaryReadyThreshold", 100, 0..=100)),
         canary_ready: percent(f.integer("spec.analysis.canaryReadyThreshold", 100, 0..=100)),
+        affinity: affinity(f, router, interval),
+        canary_replicas: canary_replicas(f),
     }
 }
 
-fn settle(f: &mut Fields<'_>) -> i64 {
-    let path = "spec.analysis.settle";
+fn threshold_mode(f: &mut Fields<'_>) -> ThresholdMode {
+    let path = "spec.analysis.thresholdMode";
+    match f.string(path).as_deref() {
+        None | Some("cumulative") => ThresholdMode::Cumulative,
+        Some("consecutive") => ThresholdMode::Consecutive,
+        Some(other) => {
+            f.refuse(
+                path,
+                format!("there is no way {other:?} of counting failed checks"),
+                "use cumulative (they add up) or consecutive (a pass sets them back)",
+            );
+            ThresholdMode::Cumulative
+        }
+    }
+}
+
+fn canary_replicas(f: &mut Fields<'_>) -> Option<CanaryReplicas> {
+    let path = "spec.analysis.canaryReplicas";
+    let text = f.string(path)?;
+    if f.at("spec.autoscalerRef").is_some() {
+        f.refuse(
+            path,
+            "the canary has an autoscaler, which decides how many replicas it has",
+            "take canaryReplicas out, or autoscalerRef",
+        );
+    }
+    match text.as_str() {
+        "min" => Some(CanaryReplicas::Min),
+        "primary" => Some(CanaryReplicas::Primary),
+        "weight" => Some(CanaryReplicas::Weight),
+        other => {
+            f.refuse(
+                path,
+                format!("there is no way {other:?} of sizing a canary"),
+                "use min (one), primary (as many as the primary) or weight (the primary's by the next weight)",
+            );
+            None
+        }
+    }
+}
+
+fn affinity(f: &mut Fields<'_>, router: Router, interval: i64) -> Option<Affinity> {
+    let path = "spec.analysis.sessionAffinity";
+    f.at(path)?;
+    if router == Router::Kubernetes {
+        f.refuse(
+            path,
+            "provider kubernetes has no mesh, so it cannot keep users on a version",
+            "take sessionAffinity out, or use another provider",
+        );
+    }
+    let cookie = cookie_name(f, &format!("{path}.cookieName"));
+    if cookie.is_none() {
+        f.refuse(
+            &format!("{path}.cookieName"),
+            "the cookie has no name",
+            "name it",
+        );
+    }
+    let primary_cookie = cookie_name(f, &format!("{path}.primaryCookieName"));
+    if primary_cookie.is_some() && primary_cookie == cookie {
+        f.refuse(
+            &format!("{path}.primaryCookieName"),
+            "both copies would keep users by the same cookie",
+            "give the primary's cookie another name",
+        );
+    }
+    let max_age = match f.integer(&format!("{path}.maxAge"), MAX_AGE, 0..=i64::from(i32::MAX)) {
+        0 => MAX_AGE,
+        seconds => seconds,
+    };
+    Some(Affinity {
+        cookie: cookie.unwrap_or_default(),
+        primary_cookie,
+        max_age: u32::try_from(max_age).unwrap_or(0),
+        primary_max_age: u32::try_from(interval / 1000).unwrap_or(0),
+        attributes: attributes(f, path),
+    })
+}
+
+/// The attributes of both cookies, in Flagger's order.
+fn attributes(f: &mut Fields<'_>, path: &str) -> Vec<String> {
+    let mut all = Vec::new();
+    let text = |f: &mut Fields<'_>, field: &str, name: &str| {
+        let at = format!("{path}.{field}");
+        let value = f.string(&at)?;
+        if value.chars().any(|c| c.is_control() || c == ';' || c == '"') {
+            f.refuse(
+                &at,
+                format!("{value:?} cannot stand in a cookie"),
+                "take control characters, quotes and semicolons out",
+            );
+        }
+        Some(format!("{name}={value}"))
+    };
+    let domain = text(f, "domain", "Domain");
+    let of_path = text(f, "path", "Path");
+    let same_site = text(f, "sameSite", "SameSite");
+    let mut flag = |field: &str, name: &str| {
+        f.boolean(&format!("{path}.{field}")).then(|| name.to_owned())
+    };
+    let (http_only, partitioned, secure) = (
+        flag("httpOnly", "HttpOnly"),
+        flag("partitioned", "Partitioned"),
+        flag("secure", "Secure"),
+    );
+    all.extend(domain);
+    all.extend(http_only);
+    all.extend(partitioned);
+    all.extend(of_path);
+    all.extend(same_site);
+    all.extend(secure);
+    all
+}
+
+/// A cookie's name: it stands in a header and in a regular expression as it is.
+fn cookie_name(f: &mut Fields<'_>, path: &str) -> Option<String> {
+    let name = f.string(path)?;
+    let token = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if !name.chars().all(token) {
+        f.refuse(
+            path,
+            format!("{name:?} is not a cookie's name"),
+            "use letters, digits, dashes and underscores",
+        );
+    }
+    Some(name)
+}
+
+fn within_a_day(f: &mut Fields<'_>, path: &str, default: i64) -> i64 {
     let Some(text) = f.string(path) else {
-        return SETTLE;
+        return default;
     };
     if let Some(ms) = time::duration(&text).filter(|ms| *ms <= DAY) {
         return ms;
@@ -68,94 +216,5 @@ fn settle(f: &mut Fields<'_>) -> i64 {
         format!("{text:?} is not a duration of at most a day"),
         "write a duration like 10s",
     );
-    SETTLE
-}
-
-/// The weights in order. Flagger goes on until `maxWeight` is reached or passed: 20 up to 50 is 20, 40, 60.
-fn steps(f: &mut Fields<'_>) -> Vec<u8> {
-    let step = f.integer("spec.analysis.stepWeight", 0, 0..=1_000);
-    let max = match f.integer("spec.analysis.maxWeight", 0, 0..=1_000) {
-        0 => 100,
-        max => max.min(100),
-    };
-    let listed = listed(f);
-    let blue_green = f.integer("spec.analysis.iterations", 0, 0..=i64::MAX) > 0;
-    match (step, listed.is_empty()) {
-        (0, true) => {
-            // With iterations the strategy itself is refused; one reason is enough.
-            if f.at("spec.analysis").is_some() && !blue_green {
-                f.refuse(
-                    "spec.analysis.stepWeight",
-                    "no step is given",
-                    "give stepWeight, or stepWeights",
-                );
-            }
-            Vec::new()
-        }
-        (0, false) => rising(f, &listed),
-        (_, false) => {
-            f.refuse(
-                "spec.analysis.stepWeights",
-                "stepWeight is given too",
-                "keep one of the two",
-            );
-            Vec::new()
-        }
-        (step, true) => {
-            let mut steps = Vec::new();
-            let mut weight = 0;
-            while weight < max {
-                weight = (weight + step).min(100);
-                steps.push(percent(weight));
-            }
-            steps
-        }
-    }
-}
-
-fn listed(f: &mut Fields<'_>) -> Vec<i64> {
-    let path = "spec.analysis.stepWeights";
-    let mut all = Vec::new();
-    for i in 0..f.len(path) {
-        all.extend(f.optional_integer(&format!("{path}[{i}]"), 1..=1_000));
-    }
-    all
-}
-
-fn rising(f: &mut Fields<'_>, listed: &[i64]) -> Vec<u8> {
-    let steps: Vec<u8> = listed.iter().copied().map(percent).collect();
-    if !steps.is_sorted_by(|a, b| a < b) {
-        f.refuse(
-            "spec.analysis.stepWeights",
-            format!("the weights {listed:?} do not rise within 1 to 100"),
-            "make each greater than the one before",
-        );
-    }
-    steps
-}
-
-/// Flagger gives the canary at most 100.
-fn percent(weight: i64) -> u8 {
-    u8::try_from(weight.clamp(0, 100)).unwrap_or(100)
-}
-
-fn refuse_rest(f: &mut Fields<'_>) {
-    for (field, what) in [
-        ("match", "A/B testing"),
-        ("sessionAffinity", "session affinity"),
-        ("mirror", "mirroring"),
-        ("mirrorWeight", "mirroring"),
-        ("webhooks", "calling webhooks"),
-        ("alerts", "sending alerts"),
-        ("canaryAnalysis", "progressive mirroring"),
-    ] {
-        f.not_yet(&format!("spec.analysis.{field}"), what);
-    }
-    if f.integer("spec.analysis.iterations", 0, i64::MIN..=i64::MAX) > 0 {
-        f.refuse(
-            "spec.analysis.iterations",
-            "iterating at one weight (A/B, blue/green) is not carried out yet",
-            "take it out and give stepWeight and maxWeight",
-        );
-    }
+    default
 }

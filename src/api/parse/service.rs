@@ -3,12 +3,12 @@
 use serde_json::Value;
 
 use super::fields::Fields;
-use crate::decide::plan::{PortRef, Service};
+use crate::decide::plan::{PortRef, Router, Service};
 
 /// Room for `-primary` within the 63 characters of a Service's name.
 const LONGEST: usize = 63 - "-primary".len();
 
-pub(super) fn service(f: &mut Fields<'_>, target: &str) -> Service {
+pub(super) fn service(f: &mut Fields<'_>, router: Router, target: &str) -> Service {
     if f.at("spec.service").is_none() {
         f.refuse(
             "spec.service",
@@ -34,14 +34,14 @@ pub(super) fn service(f: &mut Fields<'_>, target: &str) -> Service {
             "take service.hosts and service.gateways out, or delegation",
         );
     }
-    refuse_rest(f);
+    refuse_rest(f, router);
     Service {
         port,
         port_name: f
             .string("spec.service.portName")
             .unwrap_or_else(|| "http".to_owned()),
         target_port: target_port(f, port),
-        app_protocol: app_protocol(f),
+        app_protocol: f.string("spec.service.appProtocol"),
         port_discovery: f.boolean("spec.service.portDiscovery"),
         hosts: with_apex(hosts, &name, delegation),
         gateways: if gateways.is_empty() && !delegation {
@@ -88,29 +88,20 @@ fn target_port(f: &mut Fields<'_>, port: u16) -> PortRef {
     }
 }
 
-fn app_protocol(f: &mut Fields<'_>) -> Option<String> {
-    let path = "spec.service.appProtocol";
-    let protocol = f.string(path)?;
-    if protocol.eq_ignore_ascii_case("tcp") {
-        f.refuse(
-            path,
-            "splitting TCP connections is not carried out yet",
-            "use http, http2 or grpc",
-        );
-    }
-    Some(protocol)
-}
-
-fn refuse_rest(f: &mut Fields<'_>) {
+fn refuse_rest(f: &mut Fields<'_>, router: Router) {
     f.not_yet_if_true("spec.service.headless", "a headless Service");
     for (field, what) in [
         ("trafficDistribution", "a traffic distribution"),
-        ("backendTimeout", "a backend timeout (Gateway API)"),
-        ("gatewayRefs", "routing through the Gateway API"),
-        ("mirror", "mirroring to other backends (Gateway API)"),
         ("meshName", "routing through App Mesh"),
         ("backends", "routing through App Mesh"),
     ] {
         f.not_yet(&format!("spec.service.{field}"), what);
+    }
+    if router == Router::GatewayApi && f.len("spec.service.gatewayRefs") == 0 {
+        f.refuse(
+            "spec.service.gatewayRefs",
+            "provider gatewayapi:v1 routes through Gateways, and none is named",
+            "name a Gateway, or the Service itself (group core, kind Service) for a mesh",
+        );
     }
 }

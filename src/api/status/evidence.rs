@@ -10,6 +10,7 @@ use crate::{
         time::{moment, rfc3339},
     },
     decide::{
+        effect::Traffic,
         facts::{Bounds, Moment},
         state::{Apart, CheckResult, Evidence, StepCheck, StepResult, Verdict},
     },
@@ -104,8 +105,11 @@ fn check_json(check: &CheckResult) -> Value {
 }
 
 fn step_json(step: &StepResult) -> Value {
-    let mut json = json!({"weight": step.weight, "at": rfc3339(step.at)});
+    let traffic = step.traffic;
+    let mut json = json!({"weight": traffic.canary(), "at": rfc3339(step.at)});
     let fields = super::object(&mut json);
+    put(fields, "matched", traffic.matches().then_some(true));
+    put(fields, "mirror", Some(traffic.mirror()).filter(|m| *m > 0));
     put(fields, "verdict", step.verdict);
     if !step.checks.is_empty() {
         fields.insert(
@@ -178,7 +182,11 @@ fn read_check(json: &Value) -> Option<CheckResult> {
 
 fn read_step(json: &Value) -> Option<StepResult> {
     Some(StepResult {
-        weight: u8::try_from(json["weight"].as_u64()?).ok()?,
+        traffic: Traffic::stored(
+            u8::try_from(json["weight"].as_u64()?).ok()?,
+            json["matched"] == true,
+            u8::try_from(json["mirror"].as_u64().unwrap_or(0)).ok()?,
+        ),
         at: at(&json["at"])?,
         verdict: verdict(&json["verdict"]),
         checks: json

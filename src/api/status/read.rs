@@ -6,8 +6,9 @@ use super::evidence;
 use crate::{
     api::{objects::ObjectExt, time::moment},
     decide::{
+        effect::Traffic,
         facts::Moment,
-        state::{Phase, Run, Stage, State},
+        state::{Cookies, Phase, Run, Stage, State, Waiting},
     },
 };
 
@@ -30,18 +31,50 @@ pub fn state(canary: &Value, now: Moment) -> State {
         .as_ref()
         .and_then(|_| serde_json::from_value(status["run"]["stage"].clone()).ok());
     let weight = status.int_at("/canaryWeight").unwrap_or(0).clamp(0, 100);
+    let stage = stage.unwrap_or_else(|| implied(phase, weight));
     State {
         phase,
-        stage: stage.unwrap_or_else(|| implied(phase, weight)),
-        weight: u8::try_from(weight).unwrap_or(0),
+        stage,
+        traffic: traffic(&status["run"], weight),
+        iteration: iteration(&status["run"], stage, weight),
         failed_checks: count(status, "/failedChecks"),
         last_applied: text(status, "/lastAppliedSpec"),
         last_promoted: text(status, "/lastPromotedSpec"),
         run,
         next_check_at: time(status, "/nextCheckAt"),
+        cookies: Cookies {
+            canary: text(status, "/sessionAffinityCookie"),
+            primary: text(status, "/primarySessionAffinityCookie"),
+            previous: text(status, "/previousSessionAffinityCookie"),
+        },
         handled_request: text(status, "/handledRequest"),
         evidence: evidence::read(status),
         since,
+    }
+}
+
+fn traffic(run: &Value, weight: i64) -> Traffic {
+    let percent = |n: i64| u8::try_from(n.clamp(0, 100)).unwrap_or(0);
+    Traffic::stored(
+        percent(weight),
+        run["matched"] == true,
+        percent(run.int_at("/mirror").unwrap_or(0)),
+    )
+}
+
+/// The first interval of a step is not written; before the first step there is none.
+fn iteration(run: &Value, stage: Stage, weight: i64) -> u32 {
+    let before = matches!(stage, Stage::Bootstrap
+            | Stage::Idle
+            | Stage::Waiting
+            | Stage::Starting
+            | Stage::Settling
+            | Stage::Reverting
+    );
+    match count(run, "/iteration") {
+        0 if before && weight == 0 => 0,
+        0 => 1,
+        n => n,
     }
 }
 
@@ -53,6 +86,7 @@ fn read_phase(status: &Value) -> Option<Phase> {
 fn implied(phase: Phase, weight: i64) -> Stage {
     match phase {
         Phase::Initializing => Stage::Bootstrap,
+        // In Waiting Flagger has recorded no run yet: the new revision is found again.
         Phase::Initialized
         | Phase::Waiting
         | Phase::Succeeded
@@ -80,6 +114,17 @@ fn read_run(json: &Value, since: Moment) -> Option<Run> {
         route_written_at: time(json, "/routeWrittenAt"),
         skip: serde_json::from_value(json["skip"].clone()).ok(),
         reason: text(json, "/reason"),
+        outcome: serde_json::from_value(json["outcome"].clone()).ok(),
+        waiting: read_waiting(&json["waiting"], since),
+        reset: json["reset"] == true,
+    })
+}
+
+fn read_waiting(json: &Value, since: Moment) -> Option<Waiting> {
+    let waiting: Waiting = serde_json::from_value(json.clone()).ok()?;
+    Some(Waiting {
+        since: time(json, "/since").unwrap_or(since),
+        ..waiting
     })
 }
 

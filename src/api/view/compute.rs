@@ -19,8 +19,8 @@ use crate::{
     decide::{
         facts::Moment,
         plan::Plan,
-        state::{CheckResult, Phase, Stage, State, StepResult},
-        strategy::canary,
+        state::{CheckResult, Phase, Stage, State, StepResult, WaitFor, Waiting},
+        strategy,
     },
 };
 
@@ -43,11 +43,13 @@ pub fn view(objects: &Objects, now: Moment, settings: &Settings) -> RolloutView 
         cluster: objects.cluster.clone(),
         namespace: canary.namespace().to_owned(),
         name: canary.name().to_owned(),
-        strategy: "canary".to_owned(),
+        strategy: plan.map_or("canary", |plan| plan.strategy.name()).to_owned(),
         phase: state.phase,
         waiting_for: waiting_for(objects, &state, &parsed),
         weight: WeightView {
-            written: state.weight,
+            written: state.weight(),
+            mirrored: Some(state.traffic.mirror()).filter(|m| *m > 0),
+            matched: state.traffic.matches().then_some(true),
             observed: state.evidence.share,
             observed_at: state.evidence.share_at.map(rfc3339),
         },
@@ -91,7 +93,7 @@ pub fn row(objects: &Objects, now: Moment) -> RolloutRow {
         namespace: canary.namespace().to_owned(),
         name: canary.name().to_owned(),
         phase: state.phase,
-        weight: state.weight,
+        weight: state.weight(),
         failed_checks: state.failed_checks,
         canary_image: next.filter(|next| Some(next) != live.as_ref()),
         image: live,
@@ -107,20 +109,28 @@ fn raw_threshold(canary: &Value) -> u32 {
     u32::try_from(written.max(1)).unwrap_or(1)
 }
 
-/// Changes with run, phase and weight, and with nothing else.
+/// Changes with run, phase, traffic and interval of a step, and with nothing else.
 fn cursor(state: &State) -> String {
     let run = state.run.as_ref().map_or(0, |run| run.n);
-    format!("run{run}:{}:{}", state.phase.name(), state.weight)
+    let traffic = state.traffic;
+    let more = match (traffic.matches(), traffic.mirror()) {
+        (true, _) => "+match".to_owned(),
+        (false, 0) => String::new(),
+        (false, mirror) => format!("+mirror{mirror}"),
+    };
+    let nth = Some(state.iteration).filter(|n| *n > 1);
+    let nth = nth.map_or(String::new(), |n| format!(":{n}"));
+    format!("run{run}:{}:{}{more}{nth}", state.phase.name(), traffic.canary())
 }
 
 /// The current step: by weight while it is analysed, all of them from the promotion on, as many as there were after the end.
 fn step(state: &State, plan: Option<&Plan>) -> StepOf {
-    let of = plan.map_or(0, |plan| plan.steps.len());
-    let past = state.evidence.steps.iter().filter(|step| step.weight > 0);
+    let of = plan.map_or(0, strategy::total) as usize;
+    let past = state.evidence.steps.iter();
     let n = match state.stage {
-        Stage::Bootstrap | Stage::Starting => 0,
+        Stage::Bootstrap | Stage::Waiting | Stage::Starting => 0,
         Stage::Analysing | Stage::Gated => {
-            plan.map_or(0, |plan| canary::number(plan, state.weight))
+            plan.map_or(0, |plan| strategy::number(plan, state)) as usize
         }
         Stage::Copying | Stage::Shifting | Stage::Settling => of,
         Stage::Idle | Stage::Reverting | Stage::Restoring => {
@@ -175,6 +185,9 @@ fn waiting_for(
         };
         wait(what, trouble)
     };
+    if let Some(waiting) = state.run.as_ref().and_then(|run| run.waiting.as_ref()) {
+        return Some(held_back(waiting));
+    }
     let route = || wait("the mesh to take up the route".to_owned(), None);
     let (target, primary) = (objects.target.as_ref(), objects.primary.as_ref());
     match state.stage {
@@ -182,11 +195,42 @@ fn waiting_for(
         Stage::Idle | Stage::Shifting => None,
         Stage::Bootstrap | Stage::Copying | Stage::Restoring => pods("primary", primary),
         Stage::Starting => pods("canary", target),
-        Stage::Gated => wait(
-            "a person to open the promotion gate".to_owned(),
-            Some("call promote to go on, or rollback".to_owned()),
-        ),
+        Stage::Waiting => None,
+        Stage::Gated => Some(held_back(&Waiting {
+            what: WaitFor::Promotion,
+            hook: None,
+            since,
+        })),
         Stage::Settling | Stage::Reverting => route(),
+    }
+}
+
+/// A gate that somebody has to open, or the runs that have to end first.
+fn held_back(waiting: &Waiting) -> WaitingFor {
+    let gate = match waiting.what {
+        WaitFor::Rollout => "rollout",
+        WaitFor::Traffic => "traffic",
+        WaitFor::Promotion => "promotion",
+        WaitFor::Queue => "queue",
+    };
+    let (what, how) = match (waiting.what, &waiting.hook) {
+        (WaitFor::Queue, _) => (
+            "other runs to end, as many as may run at once are running".to_owned(),
+            "nothing has to be done; promote with skip_analysis does not go before them".to_owned(),
+        ),
+        (_, Some(hook)) => (
+            format!("the webhook {} to open the {gate} gate", clean(hook, LONGEST)),
+            "approve it where that webhook asks, or call rollback".to_owned(),
+        ),
+        (_, None) => (
+            format!("a person to open the {gate} gate"),
+            "call promote to go on, or rollback".to_owned(),
+        ),
+    };
+    WaitingFor {
+        what,
+        since: Some(rfc3339(waiting.since)),
+        how: Some(how),
     }
 }
 
@@ -202,7 +246,7 @@ fn apart(state: &State) -> Option<WaitingFor> {
         what: format!(
             "the observed share of the requests ({:.1}%) to agree with the written weight ({}%)",
             state.evidence.share.unwrap_or_default(),
-            state.weight
+            state.weight()
         ),
         since: Some(rfc3339(apart.since)),
         how: Some(cause),
@@ -310,7 +354,9 @@ pub fn check_view(result: &CheckResult) -> CheckView {
 
 fn step_view(step: &StepResult) -> StepView {
     StepView {
-        weight: step.weight,
+        weight: step.traffic.canary(),
+        mirrored: Some(step.traffic.mirror()).filter(|m| *m > 0),
+        matched: step.traffic.matches().then_some(true),
         at: rfc3339(step.at),
         verdict: step.verdict,
         checks: step
@@ -407,6 +453,7 @@ fn estimated_end(state: &State, plan: Option<&Plan>, step: &StepOf, now: Moment)
         Stage::Analysing => state.next_check_at?,
         Stage::Bootstrap
         | Stage::Idle
+        | Stage::Waiting
         | Stage::Gated
         | Stage::Copying
         | Stage::Shifting
@@ -416,7 +463,7 @@ fn estimated_end(state: &State, plan: Option<&Plan>, step: &StepOf, now: Moment)
     };
     let shifts = plan
         .step_weight_promotion
-        .map_or(0, |by| i64::from(plan.last_step().div_ceil(by.max(1))));
+        .map_or(0, |by| i64::from(plan.last_weight().div_ceil(by.max(1))));
     let analyses = plan.interval.saturating_mul(left + shifts);
     Some(first.plus(analyses).plus(plan.settle))
 }

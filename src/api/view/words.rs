@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{CheckView, RolloutView};
+use super::{CheckView, RolloutView, WeightView};
 use crate::decide::state::{Phase, Verdict};
 
 /// One rollout in one line, without a full stop:
@@ -38,7 +38,7 @@ pub fn summary(view: &RolloutView) -> String {
 pub fn between(last: &RolloutView, view: &RolloutView) -> Vec<String> {
     let told = if last.run == view.run { last.step.n } else { 0 };
     let analysed = matches!(view.phase, Phase::Progressing | Phase::WaitingPromotion);
-    let tells_its_own = analysed && view.weight.written > 0 && view.reason.is_none();
+    let tells_its_own = analysed && view.step.n > 0 && view.reason.is_none();
     let until = if tells_its_own {
         view.step.n - 1
     } else {
@@ -57,6 +57,8 @@ fn step(view: &RolloutView, n: i64) -> Option<String> {
     then.reason = None;
     then.failed_checks = 0;
     then.weight.written = step.weight;
+    then.weight.mirrored = step.mirrored;
+    then.weight.matched = step.matched;
     then.step.n = n;
     for check in &mut then.checks {
         let was = before.and_then(|s| s.checks.iter().find(|c| c.name == check.name));
@@ -121,7 +123,7 @@ fn state(view: &RolloutView) -> String {
         Phase::Initializing => format!("being set up{}", why()),
         Phase::Initialized => format!("ready for a first rollout, {live} is live"),
         Phase::Waiting => format!("{canary} waits for approval"),
-        Phase::Progressing if weight == 0 => {
+        Phase::Progressing if view.step.n == 0 => {
             format!("{canary} starts, no traffic yet{}", failed(view))
         }
         Phase::Progressing => split(view),
@@ -137,10 +139,19 @@ fn state(view: &RolloutView) -> String {
 
 /// Weight, checks and step of a run that is analysed.
 fn split(view: &RolloutView) -> String {
-    let mut parts = vec![format!("{}% to canary", view.weight.written)];
+    let mut parts = vec![to_canary(&view.weight)];
     parts.extend(view.checks.iter().filter_map(check));
     parts.push(format!("step {} of {}", view.step.n, view.step.of));
     parts.join(", ") + &failed(view)
+}
+
+/// What of the requests the canary gets.
+fn to_canary(weight: &WeightView) -> String {
+    match (weight.matched, weight.mirrored) {
+        (Some(true), _) => "matched users to canary".to_owned(),
+        (_, Some(percent)) => format!("{percent}% mirrored to canary"),
+        (_, None) => format!("{}% to canary", weight.written),
+    }
 }
 
 fn failed(view: &RolloutView) -> String {

@@ -12,7 +12,7 @@ use crate::{
     },
     build::{Stamp, metadata, owned, services, set_entries},
     decide::{
-        effect::Weights,
+        effect::Traffic,
         plan::{Plan, Service},
     },
 };
@@ -41,7 +41,7 @@ pub fn ensure(plan: &Plan, objects: &Objects, stamp: &Stamp) -> Vec<Write> {
 
 /// Splits traffic. Nothing where the split is so already, or where there is no route of ours.
 #[must_use]
-pub fn set_weights(objects: &Objects, weights: Weights) -> Vec<Write> {
+pub fn set(objects: &Objects, weights: Traffic) -> Vec<Write> {
     let Some(there) = &objects.virtual_service else {
         return Vec::new();
     };
@@ -65,20 +65,11 @@ pub fn set_weights(objects: &Objects, weights: Weights) -> Vec<Write> {
 /// The split that the stored route asks for; `None` without a route between the two copies. Weights that do not sum to 100 are relative,
 /// as in Istio; a canary's share of less than a percent counts as one.
 #[must_use]
-pub fn read(objects: &Objects) -> Option<Weights> {
+pub fn read(objects: &Objects) -> Option<Traffic> {
     let (primary, canary) = split(objects.virtual_service.as_ref()?)?.written;
     let sum = primary.checked_add(canary).filter(|sum| *sum > 0)?;
     let share = canary.checked_mul(100)?.checked_add(sum - 1)? / sum;
-    Some(Weights::to_canary(u8::try_from(share).unwrap_or(100)))
-}
-
-/// Whether the routes are there as the plan wants them, weights aside.
-#[must_use]
-pub fn ready(plan: &Plan, objects: &Objects) -> bool {
-    let nobody = Stamp {
-        epoch: String::new(),
-    };
-    ensure(plan, objects, &nobody).is_empty() && read(objects).is_some()
+    Some(Traffic::to_canary(u8::try_from(share).unwrap_or(100)))
 }
 
 /// The one http route of somebody's `VirtualService` that leads to the app.
@@ -165,7 +156,7 @@ fn leads_to(destination: &Value, name: &str, namespace: &str) -> bool {
 }
 
 fn create(plan: &Plan, objects: &Objects, stamp: &Stamp) -> Write {
-    let mut spec = json!({"http": [http(plan, objects, Weights::PRIMARY)]});
+    let mut spec = json!({"http": [http(plan, objects, Traffic::PRIMARY)]});
     if !plan.service.delegation {
         spec["hosts"] = json!(plan.service.hosts);
         spec["gateways"] = json!(plan.service.gateways);
@@ -182,7 +173,7 @@ fn create(plan: &Plan, objects: &Objects, stamp: &Stamp) -> Write {
 
 /// Puts ours right on the paths that we write.
 fn repair(plan: &Plan, objects: &Objects, there: &Object) -> Option<Write> {
-    let weights = read(objects).unwrap_or(Weights::PRIMARY);
+    let weights = read(objects).unwrap_or(Traffic::PRIMARY);
     let mut ops = Vec::new();
     let http = json!([http(plan, objects, weights)]);
     if !same_but_weights(&there["spec"]["http"], &http) {
@@ -227,7 +218,7 @@ fn take_over(plan: &Plan, objects: &Objects, there: &Object) -> Option<Write> {
     if split(there).is_some() {
         return None;
     }
-    let mut wanted = destinations(plan, objects, Weights::PRIMARY);
+    let mut wanted = destinations(plan, objects, Traffic::PRIMARY);
     let stored = &there["spec"]["http"][rule]["route"][0];
     let (headers, port) = (&stored["headers"], &stored["destination"]["port"]);
     // A gateway needs it where a Service has several, and it may be another one than the Canary's.
@@ -328,7 +319,7 @@ fn object(
 }
 
 /// The one http route of ours.
-fn http(plan: &Plan, objects: &Objects, weights: Weights) -> Value {
+fn http(plan: &Plan, objects: &Objects, weights: Traffic) -> Value {
     let service = &objects.canary["spec"]["service"];
     let mut http = Map::new();
     for key in COPIED {
@@ -352,7 +343,7 @@ fn http(plan: &Plan, objects: &Objects, weights: Weights) -> Value {
     Value::Object(http)
 }
 
-fn destinations(plan: &Plan, objects: &Objects, weights: Weights) -> Vec<Value> {
+fn destinations(plan: &Plan, objects: &Objects, weights: Traffic) -> Vec<Value> {
     let service = &plan.service;
     // A gateway needs the port of a Service that has several. Flagger.
     let gateway = service

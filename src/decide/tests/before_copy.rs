@@ -345,7 +345,7 @@ fn a_gate_holds_and_the_analysis_goes_on() {
         (
             "the plan has got more steps",
             Plan {
-                steps: vec![15, 30],
+                steps: weights(&[15, 30]),
                 ..plan().gated()
             },
             waiting(),

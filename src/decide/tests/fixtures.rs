@@ -2,14 +2,20 @@
 
 use crate::decide::{
     Act, Step, Wait,
-    effect::{Effect, Weights},
+    effect::{Effect, Traffic},
     facts::{
-        Analysis, Answers, Bounds, Crash, Moment, NextRun, Reading, Request, Sample, Seen, Verb,
+        Analysis, Answers, Bounds, Crash, Moment, NextRun, Reading, Request, Sample, Seen, Slot, Verb,
         Workload,
     },
-    plan::{Check, Labels, Plan, PortRef, Scaler, Service, Source},
-    state::{Evidence, Phase, Run, Skip, SkipSource, Stage, State, StepResult, Verdict},
-    step,
+    plan::{
+        Check, Gates, Labels, Plan, PlanStep, PortRef, Router, Scaler, Service, Source, Strategy,
+        ThresholdMode,
+    },
+    state::{
+        Cookies, Evidence, Phase, Run, Skip, SkipSource, Stage, State, StepResult, Verdict,
+        WaitFor, Waiting,
+    },
+    step, strategy,
 };
 
 /// The moment from which the tests count, in seconds.
@@ -45,7 +51,15 @@ pub(super) fn plan() -> Plan {
         }),
         interval: 60_000,
         threshold: 3,
-        steps: vec![5, 10, 15],
+        router: Router::Istio,
+        delay: 0,
+        threshold_mode: ThresholdMode::Cumulative,
+        strategy: Strategy::Canary,
+        steps: weights(&[5, 10, 15]),
+        affinity: None,
+        canary_replicas: None,
+        hooks: Vec::new(),
+        revert_on_deletion: false,
         step_weight_promotion: None,
         settle: 10_000,
         progress_deadline: 600_000,
@@ -53,7 +67,7 @@ pub(super) fn plan() -> Plan {
         canary_ready: 100,
         skip_analysis: false,
         suspend: false,
-        gate_promotion: false,
+        gates: Gates::default(),
         checks: vec![check(
             "request-success-rate",
             Some(99.5),
@@ -63,6 +77,11 @@ pub(super) fn plan() -> Plan {
         metrics_server: None,
         labels: Labels::default(),
     }
+}
+
+/// Weighted steps of one interval each.
+pub(super) fn weights(all: &[u8]) -> Vec<PlanStep> {
+    strategy::canary::steps(&[], 0, all, &[], 0, 0)
 }
 
 pub(super) fn check(name: &str, min: Option<f64>, max: Option<f64>, source: Source) -> Check {
@@ -77,7 +96,7 @@ pub(super) fn check(name: &str, min: Option<f64>, max: Option<f64>, source: Sour
 
 impl Plan {
     pub(super) fn gated(mut self) -> Self {
-        self.gate_promotion = true;
+        self.gates.promotion = true;
         self
     }
 
@@ -131,7 +150,10 @@ pub(super) fn seen() -> Seen {
         services_ready: true,
         apex_on_primary: true,
         route_ready: true,
-        weights: Some(Weights::PRIMARY),
+        traffic: Some(Traffic::PRIMARY),
+        route_pending: None,
+        route_writer: None,
+        slot: Slot::Unlimited,
         scaler_paused: Some(true),
         primary_scaler_ready: true,
         primary_scaler_synced: true,
@@ -140,6 +162,9 @@ pub(super) fn seen() -> Seen {
         primary_has_run: true,
         primary_has_previous: false,
         request: None,
+        requested_kept: false,
+        skip_annotation: None,
+        reset_annotation: None,
         target_writer: Some("kubectl-set".to_owned()),
     }
 }
@@ -202,7 +227,7 @@ impl Seen {
     }
 
     pub(super) fn weight(mut self, canary: u8) -> Self {
-        self.weights = Some(Weights::to_canary(canary));
+        self.traffic = Some(Traffic::to_canary(canary));
         self
     }
 
@@ -261,6 +286,7 @@ impl Seen {
             verb,
             run: Some("run-2".to_owned()),
             skip,
+            to: None,
             reason: Some("looks fine".to_owned()),
             by: Some("kim".to_owned()),
             at: None,
@@ -289,6 +315,9 @@ fn run(n: u32, revision: &str) -> Run {
         route_written_at: Some(at(0)),
         skip: None,
         reason: None,
+        outcome: None,
+        waiting: None,
+        reset: false,
     }
 }
 
@@ -297,7 +326,9 @@ pub(super) fn state() -> State {
     State {
         phase: Phase::Succeeded,
         stage: Stage::Idle,
-        weight: 0,
+        traffic: Traffic::PRIMARY,
+        iteration: 0,
+        cookies: Cookies::default(),
         failed_checks: 0,
         last_applied: Some("v1".to_owned()),
         last_promoted: Some("v1".to_owned()),
@@ -313,7 +344,8 @@ impl State {
     fn in_run(mut self, stage: Stage, phase: Phase, weight: u8) -> Self {
         self.stage = stage;
         self.phase = phase;
-        self.weight = weight;
+        self.traffic = Traffic::to_canary(weight);
+        self.iteration = u32::from(weight > 0);
         self.last_applied = Some("v2".to_owned());
         self.run = Some(Run {
             previous: Some("pin-v1".to_owned()),
@@ -333,7 +365,7 @@ impl State {
         state.next_check_at = Some(at(100));
         state.run.as_mut().unwrap().route_written_at = None;
         state.evidence.steps = vec![StepResult {
-            weight,
+            traffic: Traffic::to_canary(weight),
             at: at(40),
             verdict: None,
             checks: Vec::new(),
@@ -352,6 +384,11 @@ impl State {
         let mut state = self.analysing(15).judged(Verdict::Pass);
         state.stage = Stage::Gated;
         state.phase = Phase::WaitingPromotion;
+        state.run.as_mut().unwrap().waiting = Some(Waiting {
+            what: WaitFor::Promotion,
+            hook: None,
+            since: at(40),
+        });
         state
     }
 
@@ -431,6 +468,7 @@ pub(super) fn answer(value: Reading) -> Answers {
             requests: None,
             cause: String::new(),
         }),
+        hooks: Vec::new(),
     }
 }
 
@@ -468,11 +506,20 @@ pub(super) fn text(step: &Step) -> String {
         Wait::Change => "change".to_owned(),
     };
     let next = &act.next;
+    let iteration = match next.iteration {
+        0 | 1 => String::new(),
+        n => format!(" #{n}"),
+    };
+    let more = match (next.traffic.matches(), next.traffic.mirror()) {
+        (true, _) => " matched".to_owned(),
+        (false, 0) => String::new(),
+        (false, mirror) => format!(" mirror {mirror}"),
+    };
     format!(
-        "{:?} {:?} {}% failed {} | {} | {} | {wait}",
+        "{:?} {:?} {}%{more}{iteration} failed {} | {} | {} | {wait}",
         next.stage,
         next.phase,
-        next.weight,
+        next.weight(),
         next.failed_checks,
         effects.join(", "),
         told.join("; ")
@@ -480,8 +527,18 @@ pub(super) fn text(step: &Step) -> String {
 }
 
 fn effect(effect: Effect) -> String {
-    if let Effect::Weights(w) = effect {
-        return format!("{}/{}", w.primary(), w.canary());
+    if let Effect::Traffic(w) = effect {
+        let mut text = format!("{}/{}", w.primary(), w.canary());
+        if w.matches() {
+            text += " matched";
+        }
+        if w.mirror() > 0 {
+            text += &format!(" mirror {}", w.mirror());
+        }
+        return text;
+    }
+    if let Effect::ScaleUp(None) = effect {
+        return "ScaleUp".to_owned();
     }
     if let Effect::Primary(copied) = effect {
         return format!("{copied:?}");

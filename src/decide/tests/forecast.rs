@@ -22,7 +22,7 @@ const AT_ONCE: Ideal = Ideal {
 /// `5, 10, ... max`, an analysis each `interval` seconds.
 fn steps_of(step: u8, max: u8, interval: i64) -> Plan {
     Plan {
-        steps: (step..=max).step_by(usize::from(step)).collect(),
+        steps: weights(&(step..=max).step_by(usize::from(step)).collect::<Vec<_>>()),
         interval: interval * 1000,
         ..plan()
     }
@@ -31,7 +31,7 @@ fn steps_of(step: u8, max: u8, interval: i64) -> Plan {
 /// Each change as `seconds since the start, phase, weight`.
 fn course(forecast: &Forecast, from: Moment) -> Vec<(i64, &'static str, u8)> {
     let row = |m: &crate::decide::forecast::Milestone| {
-        (m.at.since(from) / 1000, m.phase.name(), m.weight)
+        (m.at.since(from) / 1000, m.phase.name(), m.traffic.canary())
     };
     forecast.milestones.iter().map(row).collect()
 }
@@ -155,7 +155,7 @@ fn a_run_that_is_interrupted() {
     );
     assert_eq!(
         forecast.effects[0],
-        crate::decide::effect::Effect::Weights(crate::decide::effect::Weights::PRIMARY)
+        crate::decide::effect::Effect::Traffic(crate::decide::effect::Traffic::PRIMARY)
     );
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::decide::{
     Act, Step, Wait,
-    effect::{Copied, Effect, Weights},
+    effect::{Copied, Effect, Traffic},
     facts::{Answers, Question, Verb},
     rules,
     state::{Phase, Stage, State},
@@ -31,6 +31,7 @@ fn run(world: &mut World, crashes: bool) -> Wait {
         trace.push(text(&decided));
         match decided {
             Step::Ask(Question::Analysis) => answers.analysis = Some(world.analysis()),
+            Step::Ask(Question::Hook(_)) => unreachable!("no hooks"),
             Step::Act(act) => {
                 check_act(world, &act, &trace);
                 let before = world.clone();
@@ -67,12 +68,12 @@ fn carry_out(world: &mut World, act: &Act, count: usize, trace: &[String]) {
 fn check_effect(world: &World, effect: Effect, trace: &[String]) {
     let (primary, canary) = (world.primary_endpoints() > 0, world.target.endpoints() > 0);
     match effect {
-        Effect::Weights(to) => {
+        Effect::Traffic(to) => {
             let from = world.share();
-            let next = world.plan.steps.iter().find(|s| **s > world.state.weight);
+            let next = world.plan.steps.iter().find(|s| **s > world.state.weight());
             let most = match world.state.stage {
                 Stage::Starting | Stage::Analysing | Stage::Gated => {
-                    *next.unwrap_or(&world.state.weight)
+                    *next.unwrap_or(&world.state.weight())
                 }
                 Stage::Bootstrap => 0,
                 Stage::Idle
@@ -146,7 +147,9 @@ fn check_effect(world: &World, effect: Effect, trace: &[String]) {
         | Effect::Apex
         | Effect::Route
         | Effect::ResumeScaler
-        | Effect::ScaleUp
+        | Effect::ScaleUp(_)
+        | Effect::Target
+        | Effect::TakeOff(_)
         | Effect::SyncPrimaryScaler => {}
     }
 }
@@ -235,12 +238,12 @@ fn check_rest(world: &World, trace: &[String]) {
                 "5: running at zero: {trace:#?}"
             );
         }
-        Stage::Idle if act.wait == Wait::Change && primary && world.state.weight == 0 => {
+        Stage::Idle if act.wait == Wait::Change && primary && world.state.weight() == 0 => {
             assert!(
                 world.target.desired == 0 && world.paused,
                 "5: idle and up: {trace:#?}"
             );
-            assert_eq!(world.route, Some(Weights::PRIMARY), "5: {trace:#?}");
+            assert_eq!(world.route, Some(Traffic::PRIMARY), "5: {trace:#?}");
         }
         Stage::Idle | Stage::Bootstrap | Stage::Settling | Stage::Reverting | Stage::Restoring => {}
     }

@@ -8,7 +8,7 @@ use super::{
     world::{Event, Health, World},
 };
 use crate::decide::{
-    effect::Weights,
+    effect::Traffic,
     state::{Phase, Stage},
 };
 
@@ -24,8 +24,8 @@ fn let_it_end(world: &mut World) {
 
 fn assert_idle_shape(world: &World) {
     assert_eq!(world.state.stage, Stage::Idle, "{:?}", world.state);
-    assert_eq!(world.state.weight, 0);
-    assert_eq!(world.route, Some(Weights::PRIMARY));
+    assert_eq!(world.state.weight(), 0);
+    assert_eq!(world.route, Some(Traffic::PRIMARY));
     assert_eq!(world.target.desired, 0);
     assert!(world.paused);
 }
@@ -70,7 +70,7 @@ fn a_closed_gate_holds_the_last_weight_for_ever() {
     let mut world = started(plan().gated(), Health::Good);
     let_it_end(&mut world);
     assert_eq!(world.state.phase, Phase::WaitingPromotion);
-    assert_eq!(world.route, Some(Weights::to_canary(15)));
+    assert_eq!(world.route, Some(Traffic::to_canary(15)));
     assert_eq!(world.primary.as_ref().unwrap().template, 1);
 }
 

@@ -2,7 +2,7 @@
 
 use super::fixtures::{act, plan, seen, state};
 use crate::decide::{
-    effect::{Copied, Effect, Weights},
+    effect::{Copied, Effect, Traffic},
     facts::{Answers, Seen},
     rules::broken,
     state::{Phase, Stage, State, Verdict},
@@ -45,7 +45,7 @@ fn becoming(state: &State, change: impl FnOnce(&mut State)) -> Vec<&'static str>
 
 #[test]
 fn wrong_effects_are_caught() {
-    let to = |canary| Effect::Weights(Weights::to_canary(canary));
+    let to = |canary| Effect::Traffic(Traffic::to_canary(canary));
     let ready = || seen().canary_ready();
     let none: [&str; 0] = [];
     let rows: [(&str, State, Seen, Effect, &[&str]); 17] = [

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fixtures;
 use crate::decide::{
-    effect::{Copied, Effect, Weights},
-    facts::{Analysis, Crash, Moment, NextRun, Reading, Request, Sample, Seen, Verb, Workload},
+    effect::{Copied, Effect, Traffic},
+    facts::{Analysis, Crash, Moment, NextRun, Reading, Request, Sample, Seen, Slot, Verb, Workload},
     plan::Plan,
     state::State,
 };
@@ -133,7 +133,7 @@ pub(super) struct World {
     pub(super) pins: BTreeMap<String, u8>,
     pub(super) services: bool,
     pub(super) apex: bool,
-    pub(super) route: Option<Weights>,
+    pub(super) route: Option<Traffic>,
     pub(super) paused: bool,
     pub(super) primary_scaler: bool,
     pub(super) synced: bool,
@@ -183,7 +183,7 @@ impl World {
 
     /// The canary's share by the stored route.
     pub(super) fn share(&self) -> u8 {
-        self.route.map_or(0, Weights::canary)
+        self.route.map_or(0, Traffic::canary)
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -206,7 +206,10 @@ impl World {
             services_ready: self.services,
             apex_on_primary: self.apex,
             route_ready: self.route.is_some(),
-            weights: self.route,
+            traffic: self.route,
+            route_pending: None,
+            route_writer: None,
+            slot: Slot::Unlimited,
             scaler_paused: Some(self.paused),
             primary_scaler_ready: self.primary_scaler,
             primary_scaler_synced: self.synced,
@@ -215,6 +218,9 @@ impl World {
             primary_has_run: has(run.map(|r| &r.template)),
             primary_has_previous: has(run.and_then(|r| r.previous.as_ref())),
             request: self.request.clone(),
+            requested_kept: false,
+            skip_annotation: None,
+            reset_annotation: None,
             target_writer: Some("kubectl".to_owned()),
         }
     }
@@ -246,12 +252,12 @@ impl World {
                 self.quiet_since = Some(self.now);
             }
             Effect::Route => {
-                self.route.get_or_insert(Weights::PRIMARY);
+                self.route.get_or_insert(Traffic::PRIMARY);
             }
-            Effect::Weights(weights) => self.set_route(Some(weights)),
+            Effect::Traffic(weights) => self.set_route(Some(weights)),
             Effect::PauseScaler => self.paused = true,
             Effect::ResumeScaler => self.paused = false,
-            Effect::ScaleUp => self.target.desired = 2,
+            Effect::ScaleUp(wanted) => self.target.desired = wanted.unwrap_or(2),
             Effect::ScaleToZero => {
                 self.target.desired = 0;
                 self.target.heal();
@@ -267,11 +273,12 @@ impl World {
                 }
             }
             Effect::SyncPrimaryScaler => self.synced = true,
+            Effect::Target | Effect::TakeOff(_) => {}
         }
     }
 
-    fn set_route(&mut self, route: Option<Weights>) {
-        let quiet = |r: Option<Weights>| r.is_none_or(|w| w == Weights::PRIMARY);
+    fn set_route(&mut self, route: Option<Traffic>) {
+        let quiet = |r: Option<Traffic>| r.is_none_or(|w| w == Traffic::PRIMARY);
         if quiet(route) && !quiet(self.route) {
             self.quiet_since = Some(self.now);
         }
@@ -327,12 +334,12 @@ impl World {
             Event::Analysis(health) => self.health = *health,
             Event::Parted(parted) => self.parted = *parted,
             Event::Wish { verb, skip, stale } => self.wish(*verb, *skip, *stale),
-            Event::Gate(on) => self.plan.gate_promotion = *on,
+            Event::Gate(on) => self.plan.gates.promotion = *on,
             Event::Suspend(on) => self.plan.suspend = *on,
             Event::SkipAnalysis(on) => self.plan.skip_analysis = *on,
             Event::Threshold(threshold) => self.plan.threshold = *threshold,
-            Event::Steps(last) => self.plan.steps = vec![5, *last],
-            Event::RouteByHand(weight) => self.set_route(Some(Weights::to_canary(*weight))),
+            Event::Steps(last) => self.plan.steps = fixtures::weights(&[5, *last]),
+            Event::RouteByHand(weight) => self.set_route(Some(Traffic::to_canary(*weight))),
             Event::RouteDeleted => self.set_route(None),
             Event::ApexByHand => self.apex = false,
             Event::Unpaused => self.paused = false,
@@ -369,6 +376,7 @@ impl World {
                 run
             },
             skip,
+            to: None,
             reason: None,
             by: Some("kim".to_owned()),
             at: None,

@@ -110,7 +110,7 @@ impl Near {
         let mut refs = Refs::of(&canary).all();
         refs.sort_unstable();
         refs.dedup();
-        let in_hand = state.stage != Stage::Idle || state.weight > 0;
+        let in_hand = state.stage != Stage::Idle || state.traffic.serves();
         self.enrolled.names(&refs, in_hand).await?;
         refs.extend(self.pins(&state));
         let first = !self.held().whole;
