@@ -279,6 +279,7 @@ async fn parts(
         namespaces,
         max_concurrent,
         max_concurrent_per_namespace,
+        dry_run,
         allow_hosts,
         lease_namespace,
         home,
@@ -305,6 +306,7 @@ async fn parts(
         allow_hosts,
         namespaces,
         limits: Limits::of(max_concurrent, max_concurrent_per_namespace),
+        dry_run,
         parse: parse::Settings {
             mesh_provider,
             labels: Labels {

@@ -247,6 +247,18 @@ pub struct EngineArgs {
         default_value = "0"
     )]
     pub max_concurrent_per_namespace: String,
+    /// Decide, log and promote nothing: observe writes nothing but the Lease and judges the target as it stands; routes writes workloads and statuses,
+    /// and no route
+    #[arg(
+        long,
+        value_name = "observe|routes",
+        env = "CANARY_MCP_DRY_RUN",
+        default_value = "off",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "observe"
+    )]
+    pub dry_run: String,
     /// Hosts outside a cluster that a manifest may make the engine call, a glob; repeatable
     #[arg(
         long,

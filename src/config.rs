@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    api::dry_run::DryRun,
     cli::{
         AloneArgs, Cli, ClusterArgs, Command, EngineArgs, RightsArgs, SchemasArgs, ServeArgs,
         SourceArgs, TokenArgs,
@@ -133,6 +134,8 @@ pub struct Driving {
     pub max_concurrent: u32,
     /// The same in each of its namespaces.
     pub max_concurrent_per_namespace: u32,
+    /// What is left out of all that is decided.
+    pub dry_run: Option<DryRun>,
     /// Globs of the hosts that manifests may name.
     pub allow_hosts: Vec<String>,
     /// Namespace of the Leases.
@@ -361,6 +364,7 @@ impl Judge {
             namespace,
             max_concurrent,
             max_concurrent_per_namespace,
+            dry_run,
             allow_hosts,
             lease_namespace,
             home,
@@ -381,6 +385,7 @@ impl Judge {
             "--max-concurrent-per-namespace",
             given::limit(&max_concurrent_per_namespace),
         );
+        let dry_run = self.dry_run(&dry_run);
         let allow_hosts = self.globs("--allow-hosts", allow_hosts, "*.example.com");
         let lease_namespace = self.judged("--lease-namespace", given::namespace(&lease_namespace));
         let home = match home {
@@ -404,11 +409,24 @@ impl Judge {
             namespaces: namespaces?,
             max_concurrent: max_concurrent?,
             max_concurrent_per_namespace: max_concurrent_per_namespace?,
+            dry_run: dry_run?,
             allow_hosts,
             lease_namespace: lease_namespace?,
             home: home?,
             lead_at_most: lead_at_most?,
         })
+    }
+
+    fn dry_run(&mut self, value: &str) -> Option<Option<DryRun>> {
+        match (DryRun::of(value), value) {
+            (Some(mode), _) => Some(Some(mode)),
+            (None, "true" | "1" | "yes" | "on") => Some(Some(DryRun::Observe)),
+            (None, "false" | "0" | "no" | "off" | "") => Some(None),
+            (None, other) => self.wrong(
+                "--dry-run",
+                format_args!("{other:?} is none of observe, routes and off"),
+            ),
+        }
     }
 
     fn fleet(&mut self, args: ClusterArgs) -> Option<Fleet> {

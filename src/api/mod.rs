@@ -2,6 +2,7 @@
 
 pub mod claim;
 pub mod crd;
+pub mod dry_run;
 pub mod metric_template;
 pub mod names;
 pub mod objects;

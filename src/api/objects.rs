@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
-use super::claim::Claim;
+use super::{claim::Claim, dry_run::DryRun};
 
 /// One object as the API server gave it, `apiVersion` and `kind` included.
 pub type Object = Arc<Value>;
@@ -200,6 +200,8 @@ pub struct Objects {
     pub events: Vec<Object>,
     /// Holder of the cluster's fresh Lease; only for views.
     pub led_by: Option<String>,
+    /// What that holder leaves out of what it decides; only for views.
+    pub dry_run: Option<DryRun>,
 }
 
 /// Reads of a raw object that every layer needs.

@@ -197,6 +197,7 @@ impl<'a> Turn<'a> {
             run.waiting = Some(Waiting {
                 what,
                 hook: name,
+                queue: None,
                 since,
             });
         }

@@ -20,6 +20,7 @@ pub mod forecast;
 mod gates;
 mod idle;
 pub mod plan;
+pub mod pretend;
 mod promote;
 mod request;
 mod revert;
@@ -90,6 +91,7 @@ pub fn step(plan: &Plan, state: &State, seen: &Seen, answers: &Answers) -> Step 
         return Step::Act(turn.suspended());
     }
     let first = turn.unsettled().or_else(|| turn.annotations());
+    let first = first.or_else(|| turn.rehearsal_over());
     let step = first.map(Step::Act).or_else(|| turn.request());
     match step.unwrap_or_else(|| turn.stage()) {
         Step::Act(mut act) => {
@@ -219,6 +221,7 @@ impl Turn<'_> {
             outcome: None,
             waiting: None,
             reset: false,
+            rehearsal: self.plan.rehearsal,
         });
         let stage = if self.waits_first() {
             Stage::Waiting

@@ -55,6 +55,8 @@ pub struct Plan {
     pub skip_analysis: bool,
     /// Do nothing at all (`spec.suspend`).
     pub suspend: bool,
+    /// Nothing is promoted: a run says at its end what would be (`--dry-run=routes`).
+    pub rehearsal: bool,
     /// Gates that a person must open (annotation `canary-mcp.dev/gate`).
     pub gates: Gates,
     /// The webhooks, in the order of the spec.

@@ -5,6 +5,7 @@ mod ask;
 pub mod control;
 mod ctx;
 mod definition;
+mod dry;
 mod home;
 mod lead;
 mod leading;
@@ -34,7 +35,7 @@ pub use leading::Leading;
 pub use slots::Limits;
 
 use crate::{
-    api::parse,
+    api::{dry_run::DryRun, parse},
     cluster::{Cluster, Members, Overrides, Registry, Sharing, registry::Entry},
     outbound::http::Transport,
     telemetry::Metrics,
@@ -62,6 +63,8 @@ pub struct Settings {
     pub namespaces: Vec<String>,
     /// Runs at the same time (`--max-concurrent`, `--max-concurrent-per-namespace`).
     pub limits: Limits,
+    /// What is left out of all that is decided (`--dry-run`); `None` is nothing.
+    pub dry_run: Option<DryRun>,
     /// What a Canary's own fields go before.
     pub parse: parse::Settings,
 }
@@ -78,6 +81,7 @@ impl Default for Settings {
             allow_hosts: Vec::new(),
             namespaces: Vec::new(),
             limits: Limits::default(),
+            dry_run: None,
             parse: parse::Settings::default(),
         }
     }
@@ -249,7 +253,8 @@ impl Engine {
         let home = Home::new(&settings);
         let leading = Leading::default();
         let shared = Shared {
-            sharing: Sharing::new(&settings.identity, home.members(), settings.lead_at_most),
+            sharing: Sharing::new(&settings.identity, home.members(), settings.lead_at_most)
+                .in_dry_run(settings.dry_run),
             leading: leading.clone(),
             settings,
             metrics,

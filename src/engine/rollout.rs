@@ -8,7 +8,9 @@ use super::{
     Shared, act,
     ask::{self, Answer},
     ctx::Ctx,
-    rights,
+    dry::Dry,
+    preview, rights,
+    slots::{Queue, Recorded, Slots},
     tell::{Said, Teller, driven_by, not_ours},
     world::{self, CloseUp, Near, VERIFY, World},
 };
@@ -58,6 +60,9 @@ pub(super) struct Rollout {
     doubt_at: Option<Instant>,
     /// Since when this process leads.
     led_since: Moment,
+    /// Its place among the runs of the cluster, at the last tick.
+    queue: Queue,
+    pub(super) dry: Dry,
 }
 
 impl Rollout {
@@ -65,11 +70,13 @@ impl Rollout {
         shared: Arc<Shared>,
         world: &World,
         held: Held,
-        teller: Teller,
+        (teller, slots): (Teller, Arc<Slots>),
         (namespace, name, uid): (String, String, &str),
     ) -> Self {
         let led_since = world.cluster().clock().now();
         let enrolled = world.enroll(&namespace, &name, uid);
+        let dry = Dry::new(shared.settings.dry_run);
+        let queue = Queue::new(slots, (namespace.clone(), name.clone()));
         let ctx = Ctx {
             shared,
             near: Near::new(enrolled, namespace.clone(), name.clone()),
@@ -89,6 +96,8 @@ impl Rollout {
             fingerprint: 0,
             doubt_at: None,
             led_since,
+            queue,
+            dry,
         }
     }
 
@@ -181,7 +190,7 @@ impl Rollout {
 
     /// Something of this Canary is no longer what the last tick saw.
     fn changed(&self) -> bool {
-        self.ctx.near.is_stale() || self.fingerprint != self.pods()
+        self.ctx.near.is_stale() || self.fingerprint != self.pods() || self.queue.has_moved()
     }
 
     fn pods(&self) -> u64 {
@@ -207,17 +216,22 @@ impl Rollout {
                 return Ok(None);
             };
             let now = self.ctx.cluster().clock().now();
-            let state = status::state(&objects.canary, now);
-            if objects.canary.is_being_deleted() || !self.may_drive(&objects.canary) {
+            let recorded = status::state(&objects.canary, now);
+            if objects.canary.is_being_deleted() || !self.may_drive(&objects.canary, &recorded) {
+                self.stands(Recorded::None);
                 return Ok(Some(self.let_go()));
             }
+            let state = self.dry.state(recorded);
             if self.close_up(&state, &objects).await {
                 continue;
             }
             let Some(plan) = self.accepted(&state, &objects).await? else {
+                self.stands(Recorded::None);
                 return Ok(Some(self.let_go()));
             };
-            let seen = build::seen::seen(&plan, &state, &objects, self.times(now));
+            let plan = self.rehearsed(plan, &objects);
+            self.stands(Recorded::of(&plan, &state));
+            let seen = self.look(&plan, &state, &objects, now);
             self.warn(&objects, &state, &seen);
             let act = match decide::step(&plan, &state, &seen, &answers) {
                 Step::Ask(question) => {
@@ -235,7 +249,7 @@ impl Rollout {
             if !broken.is_empty() {
                 return Ok(Some(self.freeze(&objects, &broken)));
             }
-            let wait = act.wait;
+            let wait = self.dry.sooner(act.wait);
             let rests = wait == Wait::Change && still(&plan, &state, &seen);
             let recorded = {
                 // Whoever takes the Lease over finds the effects and their record, or neither.
@@ -260,6 +274,44 @@ impl Rollout {
         Ok(Some(Wait::Until(
             self.ctx.cluster().clock().now().plus(1000),
         )))
+    }
+
+    /// The plan as this engine carries it out; what it leaves out of it is said.
+    fn rehearsed(&mut self, plan: Plan, objects: &Objects) -> Plan {
+        if let Some(left_out) = self.dry.left_out(&plan) {
+            let who = format!("{}.{}", plan.name, plan.namespace);
+            self.tell_once(&objects.canary, format!("Of {who} {left_out}"));
+        }
+        self.dry.plan(plan)
+    }
+
+    /// What the machine sees, and what a dry run goes on from.
+    fn look(&mut self, plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen {
+        if self.dry.observes() {
+            let live = self.live(plan, state, objects, now);
+            self.dry.look(&live, state, preview::ideal(plan, objects));
+        }
+        self.seen(plan, state, objects, now)
+    }
+
+    fn seen(&self, plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen {
+        let live = self.live(plan, state, objects, now);
+        self.dry.seen(live, state)
+    }
+
+    fn live(&self, plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen {
+        Seen {
+            slot: self.queue.slot(),
+            ..build::seen::seen(plan, state, objects, self.times(now))
+        }
+    }
+
+    /// What is recorded of the run now: whose turn comes by it is woken.
+    fn stands(&mut self, recorded: Recorded) {
+        let world = self.ctx.near.enrolled().world();
+        for (namespace, name) in self.queue.stands(recorded) {
+            world.wake(&namespace, &name);
+        }
     }
 
     /// What holds a rollout up without a step of its own: a primary that cannot serve, a wish that cannot be read.
@@ -303,8 +355,7 @@ impl Rollout {
             if now.canary.resource_version() != objects.canary.resource_version() {
                 return None;
             }
-            let times = self.times(self.ctx.cluster().clock().now());
-            let seen = build::seen::seen(plan, state, &now, times);
+            let seen = self.seen(plan, state, &now, self.ctx.cluster().clock().now());
             if decide::step(plan, state, &seen, answers) != Step::Ask(question.clone()) {
                 return None;
             }
@@ -326,15 +377,18 @@ impl Rollout {
             tell,
             wait: _,
         } = act;
-        if !effects.is_empty() || state.stage != Stage::Idle {
+        let effects = self.dry.carry_out(effects, &next);
+        let observes = self.dry.observes();
+        if !observes && (!effects.is_empty() || state.stage != Stage::Idle) {
             act::stamp_all(&self.ctx, objects).await?;
         }
         if !effects.is_empty() {
             act::apply_all(&self.ctx, plan, state, &effects).await?;
         }
-        if next != *state && !self.record(plan, objects, &next).await? {
+        if !observes && next != *state && !self.record(plan, objects, &next).await? {
             return Ok(false);
         }
+        self.stands(Recorded::of(plan, &next));
         self.show(&next, plan);
         self.count(state, &next);
         for tell in tell {
@@ -354,12 +408,15 @@ impl Rollout {
     }
 
     /// Another controller that writes this Canary's status stops us, unless we are told to take over.
-    fn may_drive(&mut self, canary: &Object) -> bool {
-        let Some(other) = driven_by(canary) else {
-            return true;
-        };
-        self.tell_once(canary, format!("Not driven: {}", not_ours(other)));
-        false
+    fn may_drive(&mut self, canary: &Object, recorded: &State) -> bool {
+        let other = driven_by(canary).map(|other| format!("Not driven: {}", not_ours(other)));
+        let left = self.dry.leaves_alone(recorded).map(str::to_owned);
+        let why = other.or(left);
+        let may = why.is_none();
+        if let Some(why) = why {
+            self.tell_once(canary, why);
+        }
+        may
     }
 
     /// Watches the pods of both copies while there is something to do, and stops afterwards. True when that began just now.
@@ -408,6 +465,9 @@ impl Rollout {
         let Ok(plan) = parse::plan(canary, &self.ctx.shared.settings.parse) else {
             return Ok(());
         };
+        if self.dry.observes() {
+            return Ok(());
+        }
         self.ctx.shared.rights.forget().await;
         self.lacks_rights(&plan, &state, &objects).await?;
         if self.missing_rights.is_some() {

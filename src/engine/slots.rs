@@ -7,10 +7,14 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use crate::decide::facts::Moment;
+use crate::decide::{
+    facts::{Moment, Slot},
+    plan::Plan,
+    state::{self, Stage, State, WaitFor},
+};
 
 /// Runs at the same time, at most; `None` is without limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -68,7 +72,7 @@ pub(super) enum Standing {
     },
 }
 
-/// What is recorded of a run, as far as it matters here.
+/// What is recorded of a run, as far as it matters here: [`Recorded::of`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Recorded {
     /// It is under way, and has a slot.
@@ -77,6 +81,30 @@ pub(super) enum Recorded {
     Waiting(Moment),
     /// There is none, or it waits for something else.
     None,
+}
+
+impl Recorded {
+    /// One that is suspended before it begins lets the others go first.
+    pub(super) fn of(plan: &Plan, state: &State) -> Self {
+        match Self::of_state(state) {
+            Self::Waiting(_) if plan.suspend => Self::None,
+            recorded => recorded,
+        }
+    }
+
+    pub(super) fn of_state(state: &State) -> Self {
+        let run = state.run.as_ref().filter(|_| state.phase.running());
+        let Some(run) = run else {
+            return Self::None;
+        };
+        let waiting = run.waiting.as_ref();
+        let queues = waiting.is_some_and(|waiting| waiting.what == WaitFor::Queue);
+        match (state.stage, queues) {
+            (Stage::Waiting, true) => Self::Waiting(run.started_at),
+            (Stage::Waiting, false) => Self::None,
+            (_, _) => Self::Running,
+        }
+    }
 }
 
 /// The slots of one cluster, for one term of whoever leads it. Without a limit it remembers nothing.
@@ -125,26 +153,47 @@ impl Slots {
             .collect()
     }
 
-    /// Where a run of this Canary stands that waits since this moment, whether it is known to wait or not.
-    pub(super) fn standing(&self, key: &Key, since: Moment) -> Standing {
+    /// What the machine has to know of this Canary's run: one that waits and whose turn it is has its slot from here on: of two that ask at
+    /// the same time only one gets it.
+    fn slot(&self, key: &Key, recorded: Recorded) -> Slot {
         if self.limits.are_none() {
-            return Standing::Free;
+            return Slot::Unlimited;
         }
-        standing(&self.lock(), self.limits, key, since)
+        let Recorded::Waiting(since) = recorded else {
+            return Slot::Held;
+        };
+        let mut runs = self.lock();
+        match standing(&runs, self.limits, key, since) {
+            Standing::Free => {
+                runs.insert(key.clone(), Run::Running);
+                Slot::Held
+            }
+            Standing::Held {
+                scope,
+                running,
+                limit,
+                place,
+            } => Slot::Queued(state::Queue {
+                place,
+                running,
+                limit: match scope {
+                    Scope::Cluster => format!("{limit} in the cluster"),
+                    Scope::Namespace => format!("{limit} in the namespace"),
+                },
+            }),
+        }
     }
 
-    /// Takes a slot for a run that waits since this moment; false when there is none for it. Of two that ask at the same time only one
-    /// has it.
-    pub(super) fn take(&self, key: &Key, since: Moment) -> bool {
-        if self.limits.are_none() {
-            return true;
+    /// Its turn has come, while it waits.
+    fn is_next(&self, key: &Key, recorded: Recorded) -> bool {
+        match recorded {
+            Recorded::Waiting(since) => {
+                let runs = self.lock();
+                let waits = matches!(runs.get(key), Some(Run::Waiting(_)));
+                waits && standing(&runs, self.limits, key, since) == Standing::Free
+            }
+            Recorded::Running | Recorded::None => false,
         }
-        let mut runs = self.lock();
-        let free = standing(&runs, self.limits, key, since) == Standing::Free;
-        if free {
-            runs.insert(key.clone(), Run::Running);
-        }
-        free
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Key, Run>> {
@@ -152,6 +201,40 @@ impl Slots {
     }
 }
 
+/// One Canary among the others.
+pub(super) struct Queue {
+    slots: Arc<Slots>,
+    key: Key,
+    recorded: Recorded,
+}
+
+impl Queue {
+    pub(super) fn new(slots: Arc<Slots>, key: Key) -> Self {
+        Self {
+            slots,
+            key,
+            recorded: Recorded::None,
+        }
+    }
+
+    /// What is recorded of its run now; those whose turn has come by it.
+    pub(super) fn stands(&mut self, recorded: Recorded) -> Vec<Key> {
+        self.recorded = recorded;
+        self.slots.note(&self.key, recorded)
+    }
+
+    /// For the machine, by what is recorded.
+    pub(super) fn slot(&self) -> Slot {
+        self.slots.slot(&self.key, self.recorded)
+    }
+
+    /// It waits, and its turn has come.
+    pub(super) fn has_moved(&self) -> bool {
+        self.slots.is_next(&self.key, self.recorded)
+    }
+}
+
+/// Where a run of this Canary stands that waits since this moment, whether it is known to wait or not.
 fn standing(runs: &BTreeMap<Key, Run>, limits: Limits, key: &Key, since: Moment) -> Standing {
     if runs.get(key) == Some(&Run::Running) {
         return Standing::Free;
@@ -267,6 +350,10 @@ mod tests {
     use Recorded::{None as Nothing, Running, Waiting};
     use Scope::{Cluster, Namespace};
 
+    fn stands(slots: &Slots, key: &Key, since: Moment) -> Standing {
+        standing(&slots.lock(), slots.limits, key, since)
+    }
+
     /// Since `n`.
     fn waits(n: i64) -> Recorded {
         Waiting(Moment(n))
@@ -294,7 +381,7 @@ mod tests {
             ("a/1", 0, Standing::Free),
         ];
         for (name, since, expected) in standings {
-            let standing = slots.standing(&key(name), Moment(since));
+            let standing = stands(&slots, &key(name), Moment(since));
             assert_eq!(standing, expected, "{name} since {since}");
         }
     }
@@ -303,12 +390,21 @@ mod tests {
     fn a_slot_is_taken_once_and_its_end_wakes_the_next_one_alone() {
         let rows = [("a/1", Running), ("a/2", waits(2)), ("a/3", waits(3))];
         let slots = slots(Some(1), None, &rows);
-        assert!(!slots.take(&key("a/2"), Moment(2)));
+        let queued = |place, limit: &str| {
+            Slot::Queued(state::Queue {
+                place,
+                running: 1,
+                limit: limit.to_owned(),
+            })
+        };
+        let slot = |name: &str, since| slots.slot(&key(name), waits(since));
+        assert_eq!(slot("a/2", 2), queued(1, "1 in the cluster"));
         assert_eq!(slots.note(&key("a/1"), Nothing), [key("a/2")]);
-        assert!(!slots.take(&key("a/3"), Moment(3)));
-        assert!(slots.take(&key("a/2"), Moment(2)));
-        assert!(!slots.take(&key("a/3"), Moment(3)));
-        let standing = slots.standing(&key("a/3"), Moment(3));
+        assert!(slots.is_next(&key("a/2"), waits(2)));
+        assert!(!slots.is_next(&key("a/3"), waits(3)));
+        assert_eq!(slot("a/2", 2), Slot::Held);
+        assert_eq!(slot("a/3", 3), queued(1, "1 in the cluster"));
+        let standing = stands(&slots, &key("a/3"), Moment(3));
         assert_eq!(standing, held(Cluster, 1, 1, 1));
         // What is recorded then is what was taken.
         assert_eq!(slots.note(&key("a/2"), Running), []);
@@ -337,10 +433,10 @@ mod tests {
             ("c/1", 5, held(Cluster, 1, 2, 2)),
         ];
         for (name, since, expected) in standings {
-            let standing = slots.standing(&key(name), Moment(since));
+            let standing = stands(&slots, &key(name), Moment(since));
             assert_eq!(standing, expected, "{name} since {since}");
         }
-        assert!(slots.take(&key("b/1"), Moment(3)));
+        assert_eq!(slots.slot(&key("b/1"), waits(3)), Slot::Held);
         // The one that has waited longest is first again.
         assert_eq!(slots.note(&key("a/1"), Nothing), [key("a/2")]);
     }
@@ -354,8 +450,8 @@ mod tests {
             ("a/4", waits(1)),
         ];
         let slots = slots(Some(2), None, &rows);
-        assert_eq!(slots.standing(&key("a/3"), Moment(0)), Standing::Free);
-        let standing = slots.standing(&key("a/4"), Moment(1));
+        assert_eq!(stands(&slots, &key("a/3"), Moment(0)), Standing::Free);
+        let standing = stands(&slots, &key("a/4"), Moment(1));
         assert_eq!(standing, held(Cluster, 3, 2, 1));
         assert_eq!(slots.note(&key("a/1"), Nothing), []);
         assert_eq!(slots.note(&key("a/2"), Nothing), [key("a/4")]);
@@ -364,7 +460,7 @@ mod tests {
     #[test]
     fn without_a_limit_everybody_goes_on_and_nothing_is_remembered() {
         let slots = slots(None, None, &[("a/1", Running), ("a/2", Running)]);
-        assert!(slots.take(&key("a/3"), Moment(3)));
+        assert_eq!(slots.slot(&key("a/3"), waits(3)), Slot::Unlimited);
         assert_eq!(slots.note(&key("a/1"), Nothing), []);
         assert!(slots.lock().is_empty());
     }

@@ -1,6 +1,6 @@
 //! State -> status: once, last; then what is measured and told of it.
 
-use super::rollout::Rollout;
+use super::{rollout::Rollout, tell};
 use crate::{
     api::{
         objects::{Object, Objects},
@@ -51,6 +51,13 @@ impl Rollout {
             (false, _) => status::refusal_told(canary),
         };
         if told {
+            return Ok(());
+        }
+        if self.dry.observes() {
+            if !self.refusals.is_empty() {
+                let said: Vec<String> = self.refusals.iter().map(ToString::to_string).collect();
+                self.tell_once(&objects.canary, format!("Refused: {}", said.join("; ")));
+            }
             return Ok(());
         }
         let now = self.ctx.cluster().clock().now();
@@ -151,7 +158,13 @@ impl Rollout {
     }
 
     pub(super) fn tell(&mut self, canary: &Object, tell: Tell) {
-        self.teller.send(self.ctx.cluster().name(), canary, tell);
+        let cluster = self.ctx.cluster().name();
+        let tell = self.dry.told(tell);
+        if self.dry.observes() {
+            tell::log(cluster, canary, &tell);
+        } else {
+            self.teller.send(cluster, canary, tell);
+        }
     }
 
     /// Says something that is so for a while, once.

@@ -34,6 +34,14 @@ impl Control {
             return Ok(self.seen(&wish.key, acted).await);
         }
         let leaderless = self.leaderless(&cluster).await?;
+        // Where nobody leads a rollback is left for whoever comes; not by a server that may write nothing, and not for one.
+        if leaderless.is_some()
+            && wish.verb == Verb::Rollback
+            && let Some(why) = self.observed_now(&cluster).await?
+        {
+            let acted = Acted::refused(format!("{why}, then call rollback again"));
+            return Ok(self.seen(&wish.key, acted).await);
+        }
         if let (Some(why), Verb::Promote) = (&leaderless, wish.verb) {
             return Ok(self
                 .seen(

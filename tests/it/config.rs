@@ -1,6 +1,7 @@
 //! The command line, as it is typed: what it means, and every mistake of it at once.
 
 use canary_mcp::{
+    api::dry_run::DryRun,
     cli::Cli,
     cluster::{
         Overrides,
@@ -47,6 +48,7 @@ fn defaults() -> Driving {
         namespaces: Vec::new(),
         max_concurrent: 0,
         max_concurrent_per_namespace: 0,
+        dry_run: None,
         allow_hosts: Vec::new(),
         lease_namespace: "canary-mcp-system".to_owned(),
         home: None,
@@ -103,7 +105,7 @@ fn every_flag_arrives() {
                 --home staging --lead-at-most 3 --context prod-* --argocd-namespace argocd --argocd-context staging \
                 --cluster-labels prod-kr=env=production,region=kr --clusters-file LICENSE --selector-labels app,k8s-app \
                 --include-label-prefix team.example.com/ --namespace ai-platform --namespace payments \
-                --max-concurrent 3 --max-concurrent-per-namespace 1";
+                --max-concurrent 3 --max-concurrent-per-namespace 1 --dry-run=routes";
     assert_eq!(
         parse(line),
         Ok(Config::Serve(Serve {
@@ -138,6 +140,7 @@ fn every_flag_arrives() {
                 namespaces: vec!["ai-platform".to_owned(), "payments".to_owned()],
                 max_concurrent: 3,
                 max_concurrent_per_namespace: 1,
+                dry_run: Some(DryRun::Routes),
                 allow_hosts: vec!["*.datadoghq.com".to_owned()],
                 lease_namespace: "leases".to_owned(),
                 home: Some("staging".to_owned()),
@@ -153,7 +156,7 @@ fn every_mistake_is_told_at_once() {
                 --kubeconfig src --lead= --engine maybe --mesh-provider linkerd --metrics-server prometheus:9090 \
                 --allowed-host https://x/y --allow-hosts= --lease-namespace Leases --home= --lead-at-most 0 \
                 --context= --in-cluster-name= --argocd-namespace Argo --cluster-labels prod --clusters-file src --selector-labels a/b/c \
-                --include-label-prefix= --namespace Prod --max-concurrent=-1 --max-concurrent-per-namespace many";
+                --include-label-prefix= --namespace Prod --max-concurrent=-1 --max-concurrent-per-namespace many --dry-run=all";
     assert_eq!(
         parse(line).unwrap_err(),
         r#"--listen: 0.0.0.0:8080 is not loopback, and there is no authentication: listen on 127.0.0.1, or add --auth static-tokens (or --insecure where only trusted clients can reach it)
@@ -177,6 +180,7 @@ fn every_mistake_is_told_at_once() {
 --namespace: "Prod" is not the name of a namespace: at most 63 lower-case letters, digits and dashes
 --max-concurrent: "-1" is not a whole number from 0, which is without limit
 --max-concurrent-per-namespace: "many" is not a whole number from 0, which is without limit
+--dry-run: "all" is none of observe, routes and off
 --allow-hosts: "" is not a glob, as in *.example.com
 --lease-namespace: "Leases" is not the name of a namespace: at most 63 lower-case letters, digits and dashes
 --home: is empty; give the name of a cluster

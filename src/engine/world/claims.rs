@@ -65,8 +65,13 @@ impl World {
         let canary = self.canary(namespace, name).map(|kept| kept.object());
         let claim = canary.map(|canary| Claim::of(&canary));
         for concerned in self.shared.claims.set(namespace, name, claim) {
-            self.shared.index.canary(namespace, &concerned);
+            self.wake(namespace, &concerned);
         }
+    }
+
+    /// Wakes whoever drives this Canary.
+    pub(in crate::engine) fn wake(&self, namespace: &str, name: &str) {
+        self.shared.index.canary(namespace, name);
     }
 
     /// What this Canary claims, as far as it was told here.
