@@ -13,6 +13,7 @@ mod fixtures;
 mod forecast;
 mod invariants;
 mod liveness;
+mod rehearsals;
 mod repeated;
 mod requests;
 mod rules;
