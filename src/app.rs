@@ -141,6 +141,7 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
         sources,
         engine,
         auth,
+        gate_open_checks,
         allowed_host,
         driving,
     } = config;
@@ -169,9 +170,14 @@ async fn serve(config: config::Serve) -> Result<(), Fatal> {
     if let Some(driving) = &driving {
         control = control.with(driving.leading());
     }
+    let gates = http::gate::Gates {
+        control: control.clone(),
+        open_checks: gate_open_checks,
+    };
     let server = McpServer::new(control, metrics.clone(), draining.clone());
     let mut options = http::Options::new(allowed_host, ready(&draining), metrics);
     options.tokens = tokens;
+    options.gates = Some(gates);
     if let Some(driving) = &driving {
         options.healthy = healthy(driving);
     }
@@ -274,6 +280,7 @@ async fn parts(
     let config::Driving {
         mesh_provider,
         metrics_server,
+        event_webhook,
         selector_labels,
         include_label_prefix,
         namespaces,
@@ -303,6 +310,7 @@ async fn parts(
         home,
         lead_at_most,
         metrics_server,
+        event_webhook,
         allow_hosts,
         namespaces,
         limits: Limits::of(max_concurrent, max_concurrent_per_namespace),

@@ -96,6 +96,18 @@ pub struct ServeArgs {
     /// File of the tokens' hashes, one line for each caller, as `canary-mcp token` prints it; read again when it changes
     #[arg(long, value_name = "PATH", env = "CANARY_MCP_AUTH_FILE")]
     pub auth_file: Option<String>,
+    /// Leave the webhooks that only say whether a gate is open (/gate/CLUSTER/check, approve and halt, /rollback/CLUSTER/check) open to
+    /// everybody under --auth too, for hooks that cannot send a token
+    #[arg(
+        long,
+        value_name = "true|false",
+        env = "CANARY_MCP_GATE_OPEN_CHECKS",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value = "false",
+        default_missing_value = "true"
+    )]
+    pub gate_open_checks: String,
     /// Allow listening on an address that is not loopback without --auth: whoever reaches it can roll out
     #[arg(
         long,
@@ -206,6 +218,15 @@ pub struct EngineArgs {
         default_value = "http://prometheus.istio-system:9090"
     )]
     pub metrics_server: String,
+    /// Webhook that is told the events of each Canary without event hooks of its own; Service names are reached through the API server. As
+    /// Flagger's -event-webhook
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "EVENT_WEBHOOK_URL",
+        hide_env_values = true
+    )]
+    pub event_webhook: Option<String>,
     /// Labels that tell the pods of a Canary's target; the first that its selector has is taken. As Flagger's -selector-labels
     #[arg(
         long,

@@ -72,6 +72,8 @@ pub struct Serve {
     pub engine: bool,
     /// How callers prove who they are.
     pub auth: Auth,
+    /// The webhooks that only say whether a gate is open are for everybody.
+    pub gate_open_checks: bool,
     /// Host headers to accept beside the loopback names.
     pub allowed_host: Vec<String>,
     /// How rollouts are driven.
@@ -124,6 +126,8 @@ pub struct Driving {
     pub mesh_provider: String,
     /// `http` or `https` URL without a trailing slash.
     pub metrics_server: String,
+    /// `http` or `https` URL of what is told events.
+    pub event_webhook: Option<String>,
     /// Labels that tell a target's pods, at least one.
     pub selector_labels: Vec<String>,
     /// Beginnings of the labels that a primary takes over.
@@ -209,12 +213,14 @@ impl Judge {
             allowed_host,
             auth,
             auth_file,
+            gate_open_checks,
             insecure,
             driving,
         } = args;
         let insecure = self.boolean("--insecure", &insecure);
         let open = insecure.unwrap_or(true) || auth != "none";
         let auth = self.auth(&auth, auth_file);
+        let gate_open_checks = self.boolean("--gate-open-checks", &gate_open_checks);
         let listen = self.listen(&listen, open, true);
         let embedded = self.boolean("--embedded", &embedded);
         let speed = self.speed("--embedded-speed", &embedded_speed);
@@ -232,6 +238,7 @@ impl Judge {
         Some(Serve {
             listen: listen?,
             auth: auth?,
+            gate_open_checks: gate_open_checks?,
             embedded: embedded?.then_some(speed?),
             sources,
             engine: engine?,
@@ -359,6 +366,7 @@ impl Judge {
         let EngineArgs {
             mesh_provider,
             metrics_server,
+            event_webhook,
             selector_labels,
             include_label_prefix,
             namespace,
@@ -373,6 +381,15 @@ impl Judge {
         let mesh_provider = self.judged("--mesh-provider", given::mesh_provider(&mesh_provider));
         let metrics_server =
             self.judged("--metrics-server", given::metrics_server(&metrics_server));
+        // Flagger: an empty one is none.
+        let event_webhook = event_webhook.filter(|url| !url.is_empty());
+        let event_webhook = match event_webhook
+            .map(|url| given::event_webhook(&url))
+            .transpose()
+        {
+            Ok(url) => Some(url),
+            Err(why) => self.wrong("--event-webhook", why),
+        };
         let selector_labels =
             self.judged("--selector-labels", given::selector_labels(selector_labels));
         let include_label_prefix = self.judged(
@@ -404,6 +421,7 @@ impl Judge {
         Some(Driving {
             mesh_provider: mesh_provider?,
             metrics_server: metrics_server?,
+            event_webhook: event_webhook?,
             selector_labels: selector_labels?,
             include_label_prefix: include_label_prefix?,
             namespaces: namespaces?,

@@ -63,6 +63,23 @@ pub struct Finished {
     pub skipped: bool,
 }
 
+/// What became of an event that a webhook was to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventHook {
+    /// It was taken.
+    Sent,
+    /// It was not taken, by the last attempt either.
+    Failed,
+    /// It was never sent: too many waited before it.
+    Dropped,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct EventHookLabels {
+    outcome: &'static str,
+    cluster: String,
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct InfoLabels {
     version: String,
@@ -158,6 +175,7 @@ struct Inner {
     failed_checks: Family<Target, Gauge>,
     observed: Family<Target, FloatGauge>,
     apart: Family<Target, Gauge>,
+    event_hooks: Family<EventHookLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     request_duration: Histograms<DurationLabels>,
     /// The checks of each Canary, so that `forget` finds their series.
@@ -216,6 +234,7 @@ impl Metrics {
             failed_checks: Family::default(),
             observed: Family::default(),
             apart: Family::default(),
+            event_hooks: Family::default(),
             requests: Family::default(),
             request_duration: Family::new_with_constructor(request_buckets),
             checks: Mutex::default(),
@@ -372,6 +391,18 @@ impl Metrics {
             .inc();
     }
 
+    /// `canary_mcp_event_hooks_total`: one event and one webhook that was to be told of it.
+    pub fn event_hook(&self, cluster: &str, outcome: EventHook) {
+        let outcome = match outcome {
+            EventHook::Sent => "sent",
+            EventHook::Failed => "failed",
+            EventHook::Dropped => "dropped",
+        };
+        let cluster = cluster.to_owned();
+        let labels = EventHookLabels { outcome, cluster };
+        self.inner.event_hooks.get_or_create(&labels).inc();
+    }
+
     /// `canary_mcp_run_age_seconds`: seconds of the cluster's clock since the run began; `None` removes it, for there is no run.
     pub fn run_age(&self, target: &Target, seconds: Option<i64>) {
         match seconds {
@@ -515,6 +546,11 @@ impl Inner {
             "canary_mcp_weight_apart",
             "Analyses in a row in which the observed weight was not the written one",
             self.apart.clone(),
+        );
+        registry.register(
+            "canary_mcp_event_hooks",
+            "Events for webhooks: sent, failed (the webhook did not take it), dropped (too many waited)",
+            self.event_hooks.clone(),
         );
         registry.register(
             "mcp_requests",

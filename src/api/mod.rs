@@ -3,6 +3,7 @@
 pub mod claim;
 pub mod crd;
 pub mod dry_run;
+pub mod gate;
 pub mod metric_template;
 pub mod names;
 pub mod objects;

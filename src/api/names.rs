@@ -12,6 +12,8 @@ pub const GATE: &str = "canary-mcp.dev/gate";
 pub const SKIP_ANALYSIS: &str = "flagger.app/skip-analysis";
 /// `"true"` analyses the revision anew; taken off by the engine. The guide's.
 pub const RESET: &str = "flagger.app/reset";
+/// State of the gates that our HTTP endpoints answer for, JSON (`api::gate::GateState`).
+pub const GATE_STATE: &str = "canary-mcp.dev/gate-state";
 /// `"true"` lets us take over a Canary whose status another controller wrote last.
 pub const ADOPT: &str = "canary-mcp.dev/adopt";
 /// The `leaseTransitions` of the holder that an object belongs to: the fence.

@@ -97,8 +97,8 @@ pub fn plan(canary: &Value, settings: &Settings) -> Result<Plan, Vec<Refusal>> {
     let suspend = f.boolean("spec.suspend");
     let gates = gates(&mut f);
     let analysis = analysis::analysis(&mut f, router);
-    let hooks = hooks::hooks(&mut f);
     let checks = metrics::checks(&mut f);
+    let hooks = hooks::hooks(&mut f);
     let metrics_server = f.string("spec.metricsServer");
     let plan = Plan {
         namespace: canary.namespace().to_owned(),

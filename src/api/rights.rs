@@ -40,8 +40,8 @@ pub enum Place {
     Canaries,
     /// In the namespace of the Leases (`--lease-namespace`).
     Leases,
-    /// In the namespace of a Service that is asked for metrics.
-    Metrics,
+    /// In the namespace of a Service that is asked for metrics, or called as a webhook.
+    Services,
     /// The resource has no namespace: it takes a `ClusterRole`, whatever the rest is bound to.
     Cluster,
 }
@@ -57,7 +57,9 @@ pub enum When {
     Template,
     /// For one whose metrics come from a Service of a cluster that we do not run in.
     Proxy,
-    /// For one of which a `MetricTemplate` has a `secretRef`.
+    /// For one with a webhook that is a Service of a cluster that we do not run in; each verb for the method that it is called with.
+    Hook,
+    /// For one of which a `MetricTemplate` has a `secretRef`, or a webhook headers from a Secret.
     Secret,
     /// Never demanded: without it something is not told, or an API server does not ask for it.
     Welcome,
@@ -78,7 +80,7 @@ pub struct Right {
 #[must_use]
 pub fn engine() -> Vec<Rule> {
     use {Place as P, When as W};
-    vec![
+    let mut rules = vec![
         rule(
             &CANARY,
             CHANGED,
@@ -148,21 +150,46 @@ pub fn engine() -> Vec<Rule> {
             "is the only one that writes to the cluster, and sees the other replicas",
         )
         .at(P::Leases),
+    ];
+    rules.extend(calls());
+    rules.push(reviews());
+    rules
+}
+
+/// What the engine asks and calls beside the API server itself, and with which credentials.
+fn calls() -> Vec<Rule> {
+    use {Place as P, When as W};
+    vec![
         sub(
             &SERVICE,
             "services/proxy",
             &["get"],
-            "asks the cluster's Prometheus, when it runs elsewhere",
+            "asks the cluster's Prometheus and webhooks, when it runs elsewhere",
         )
-        .at(P::Metrics)
+        .at(P::Services)
         .when(W::Proxy),
+        sub(
+            &SERVICE,
+            "services/proxy",
+            &["create"],
+            "calls webhooks, when it runs elsewhere",
+        )
+        .at(P::Services)
+        .when(W::Hook),
+        sub(
+            &SERVICE,
+            "services/proxy",
+            &["get", "update", "patch", "delete"],
+            "calls webhooks that have a method of their own, when it runs elsewhere",
+        )
+        .at(P::Services)
+        .when(W::Hook),
         rule(
             &SECRET,
             &["get"],
-            "reads the credentials that MetricTemplates name",
+            "reads the credentials that MetricTemplates and webhooks name",
         )
         .when(W::Secret),
-        reviews(),
     ]
 }
 
@@ -235,7 +262,7 @@ pub fn read_only() -> Vec<Rule> {
             &["get"],
             "asks the cluster's Prometheus, when it runs elsewhere",
         )
-        .at(Place::Metrics)
+        .at(Place::Services)
         .when(When::Welcome),
         reviews(),
     ]
@@ -263,7 +290,7 @@ pub fn cluster_role(name: &str, rules: &[Rule]) -> String {
         let place = match place {
             Place::Canaries | Place::Cluster => "",
             Place::Leases => " (in the namespace of the Leases)",
-            Place::Metrics => " (in the namespace of that Service)",
+            Place::Services => " (in the namespace of that Service)",
         };
         format!(
             "# {why}{place}\n- apiGroups: [{}]\n  resources: [{}]\n  verbs: [{}]\n",

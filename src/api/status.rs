@@ -161,7 +161,11 @@ fn run_json(run: &Run, state: &State) -> Value {
     let traffic = state.traffic;
     put(fields, "matched", traffic.matches().then_some(true));
     put(fields, "mirror", Some(traffic.mirror()).filter(|m| *m > 0));
-    put(fields, "iteration", Some(state.iteration).filter(|n| *n > 1));
+    put(
+        fields,
+        "iteration",
+        Some(state.iteration).filter(|n| *n > 1),
+    );
     let waiting = run.waiting.as_ref().map(|waiting| {
         let mut json = serde_json::to_value(waiting).unwrap_or_default();
         json["since"] = json!(rfc3339(waiting.since));

@@ -44,10 +44,10 @@ pub fn steps(forecast: &Forecast, from: Moment) -> Vec<PlannedStep> {
 fn happens(milestone: &Milestone) -> Option<String> {
     let traffic = milestone.traffic;
     let text = match milestone.stage {
-        Stage::Waiting => "a person or a webhook has to approve the rollout; reckoned with one interval",
-        Stage::Starting => {
-            "the canary is scaled up; its first requests follow when it is ready"
+        Stage::Waiting => {
+            "a person or a webhook has to approve the rollout; reckoned with one interval"
         }
+        Stage::Starting => "the canary is scaled up; its first requests follow when it is ready",
         Stage::Gated => "a person has to open the gate; reckoned with one interval",
         Stage::Copying => "the primary gets the canary's template",
         Stage::Settling => {
@@ -56,7 +56,10 @@ fn happens(milestone: &Milestone) -> Option<String> {
         Stage::Reverting | Stage::Restoring => "traffic goes back to the version before",
         Stage::Analysing if traffic.matches() => "the users that the match names go to the canary",
         Stage::Analysing if traffic.mirror() > 0 => {
-            return Some(format!("{}% of the requests are copied to the canary", traffic.mirror()));
+            return Some(format!(
+                "{}% of the requests are copied to the canary",
+                traffic.mirror()
+            ));
         }
         Stage::Analysing if traffic.canary() == 0 => "the canary is analysed without users",
         Stage::Bootstrap | Stage::Idle | Stage::Analysing | Stage::Shifting => return None,

@@ -4,8 +4,6 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use http::header;
 use kube::Client;
 use serde_json::Value;
 
@@ -26,6 +24,7 @@ mod raw;
 pub mod registry;
 mod rendezvous;
 pub mod selector;
+mod service;
 pub mod sharing;
 pub mod sources;
 mod unwatched;
@@ -39,6 +38,7 @@ pub use lease::{Held, LeaseKeeper, LeaseLost, Standing, Taken};
 pub use lease_view::LeaseView;
 pub use membership::Membership;
 pub use registry::Registry;
+pub use service::ServiceCall;
 pub use sharing::{Members, Sharing};
 pub use watch::{Scope, Watched};
 
@@ -48,10 +48,6 @@ use wire::{Answer, Call};
 
 /// A read may take this long, in real time.
 const READ_WITHIN: Duration = Duration::from_secs(10);
-/// A call into the cluster through the API server may take this long, in real time.
-const SERVICE_WITHIN: Duration = Duration::from_secs(10);
-/// What such a call may answer.
-const SERVICE_MOST_BYTES: usize = 1 << 20;
 /// Objects in one page of a list (as client-go).
 const PAGE: &str = "500";
 /// Times that a list begins again when its pages have expired under it.
@@ -134,19 +130,6 @@ pub struct Cluster {
 struct Shared {
     spec: ClusterSpec,
     events: events::Repeats,
-}
-
-/// A request to a Service inside the cluster.
-#[derive(Debug, Clone)]
-pub struct ServiceCall {
-    /// Namespace of the Service.
-    pub namespace: String,
-    /// Name of the Service.
-    pub service: String,
-    /// Its port, a number or a name.
-    pub port: String,
-    /// What to send. Of its URI only the path, the query and the scheme (`https`) count.
-    pub request: http::Request<Bytes>,
 }
 
 // === impl Cluster ===
@@ -265,57 +248,6 @@ impl Cluster {
         listener: watch::Listener<T>,
     ) -> watch::Watch<T> {
         watch::Watch::start(self, *kind, scope, Some(listener))
-    }
-
-    /// Sends a request to a Service through the API server's `services/proxy`. Any answer of the Service is `Ok`, 5xx included; what the
-    /// API server itself answers (no such Service, no endpoints, not allowed) is an error. At most 1 MiB and 10 s of real time.
-    ///
-    /// # Errors
-    /// `NotFound`, `Forbidden`, `Rejected` (no endpoint answers; an Authorization header, which the API server would take for its own),
-    /// `Unreachable`.
-    pub async fn service_call(&self, call: ServiceCall) -> Result<http::Response<Bytes>, Error> {
-        let ServiceCall {
-            namespace,
-            service,
-            port,
-            mut request,
-        } = call;
-        let object = format!("Service {namespace}/{service}:{port}");
-        let context = Context {
-            cluster: self.name(),
-            operation: "reach",
-            object: &object,
-            resource: "services/proxy",
-            namespace: &namespace,
-        };
-        if request.headers().contains_key(header::AUTHORIZATION) {
-            let cause = Cause::Own(
-                "an Authorization header cannot pass through the API server, which takes it for its own; give the metric source an \
-                 address outside the cluster, or run this server inside the cluster"
-                    .to_owned(),
-            );
-            return Err(Error::new(context, cause));
-        }
-        let path = proxy_address::path(&namespace, &service, &port, request.uri());
-        let uri = match path.parse() {
-            Ok(uri) => uri,
-            Err(error) => {
-                let cause = Cause::Own(format!("{path} is no path: {error}"));
-                return Err(Error::new(context, cause));
-            }
-        };
-        *request.uri_mut() = uri;
-        request.headers_mut().remove(header::HOST);
-        let client = &self.shared.spec.client;
-        let answer = wire::exchange(client, request, SERVICE_WITHIN, SERVICE_MOST_BYTES).await;
-        let (status, headers, body) = answer.map_err(|cause| Error::new(context, cause))?;
-        if !status.is_success() && is_kubernetes_status(&body) {
-            return Err(Error::new(context, error::cause_of_answer(status, &body)));
-        }
-        let mut answer = http::Response::new(body);
-        *answer.status_mut() = status;
-        *answer.headers_mut() = headers;
-        Ok(answer)
     }
 
     /// The API server's version, as `v1.33.1`.
@@ -495,12 +427,6 @@ impl Cluster {
         };
         Error::new(context, cause)
     }
-}
-
-/// The API server's own answer, not the Service's.
-fn is_kubernetes_status(body: &[u8]) -> bool {
-    serde_json::from_slice::<Value>(body)
-        .is_ok_and(|body| body["kind"] == "Status" && body["apiVersion"] == "v1")
 }
 
 impl std::fmt::Debug for Cluster {

@@ -8,6 +8,7 @@ use super::{
     effect::{About, Tell},
     facts::{HookAnswer, HookCall, Question, Request, Verb},
     plan::{Hook, HookKind, Outcome, Strategy},
+    request::said_by,
     state::{Phase, Stage, WaitFor, Waiting},
     strategy::{self, Position},
 };
@@ -144,7 +145,7 @@ impl<'a> Turn<'a> {
     }
 
     /// The request that opens the gate which waits for a person.
-    fn approval(&self, what: WaitFor) -> Option<&'a Request> {
+    pub(super) fn approval(&self, what: WaitFor) -> Option<&'a Request> {
         let waiting = self.state.run.as_ref()?.waiting.as_ref()?;
         let of = self.seen.request.as_ref()?;
         let fits = of.verb == Verb::Promote
@@ -200,6 +201,14 @@ impl<'a> Turn<'a> {
                 queue: None,
                 since,
             });
+        }
+        if let (Some(request), Some(_)) = (self.approval(what), hook) {
+            // The webhook was asked again because of it, and has changed its mind.
+            act = self.handled(act, request).tell(Tell::warning(format!(
+                "The approval of {} by {} is spent, a webhook says no now",
+                self.who(),
+                said_by(request)
+            )));
         }
         if news {
             let text = format!("Halt {} advancement {said}{by}", self.who());

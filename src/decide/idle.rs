@@ -117,7 +117,9 @@ impl Turn<'_> {
     pub(super) fn idle(&self) -> Act {
         // A target at zero serves nothing much longer, whatever its last pods say.
         let serving = self.target().is_some_and(|t| t.desired > 0);
-        if self.state.traffic.serves() || (serving && self.safe(Traffic::PRIMARY) != Traffic::PRIMARY) {
+        if self.state.traffic.serves()
+            || (serving && self.safe(Traffic::PRIMARY) != Traffic::PRIMARY)
+        {
             return self.on_canary();
         }
         let Some(target) = self.target() else {
@@ -145,10 +147,7 @@ impl Turn<'_> {
             if act.next.stage == Stage::Waiting {
                 return act;
             }
-            let told = format!(
-                "New revision detected! Scaling up {}",
-                self.target_name()
-            );
+            let told = format!("New revision detected! Scaling up {}", self.target_name());
             return act.tell(Tell::normal(told).about(About::Revision));
         }
         self.keep_idle()

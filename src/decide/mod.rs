@@ -322,23 +322,39 @@ impl Turn<'_> {
         if self.seen.scaler_paused == Some(true) {
             effects.push(Effect::ResumeScaler);
         }
-        effects.extend(self.scale_up(self.state.traffic));
+        effects.extend(self.scale_up(self.state));
         effects
     }
 
-    /// The scale-up that the canary needs for `traffic`, if it needs one.
-    fn scale_up(&self, traffic: Traffic) -> Option<Effect> {
+    /// The scale-up that the canary needs in `state`, if it needs one.
+    fn scale_up(&self, state: &State) -> Option<Effect> {
         let desired = self.target()?.desired;
-        let wanted = self.wanted_replicas(traffic);
+        let wanted = self.wanted_replicas(state);
         (desired < wanted.unwrap_or(1)).then_some(Effect::ScaleUp(wanted))
     }
 
-    /// How many replicas the plan gives a canary with `traffic`; `None` leaves it to Flagger's rule.
-    fn wanted_replicas(&self, traffic: Traffic) -> Option<u32> {
+    /// How many replicas the plan gives the canary; `None` leaves it to Flagger's rule. It has those of the next step before that begins.
+    fn wanted_replicas(&self, state: &State) -> Option<u32> {
+        let traffic = match state.stage {
+            Stage::Starting => strategy::first(self.plan).map_or(Traffic::PRIMARY, |p| p.traffic),
+            Stage::Analysing | Stage::Gated => strategy::most(self.plan, state),
+            Stage::Bootstrap
+            | Stage::Idle
+            | Stage::Waiting
+            | Stage::Copying
+            | Stage::Shifting
+            | Stage::Settling
+            | Stage::Reverting
+            | Stage::Restoring => state.traffic,
+        };
         let primary = self.seen.primary.as_ref().map_or(1, |p| p.desired);
         let share = |percent: u8| (primary * u32::from(percent)).div_ceil(100);
         // Whoever gets users by a match, or copies, may get all of them.
-        let part = if traffic.matches() { 100 } else { traffic.canary().max(traffic.mirror()) };
+        let part = if traffic.matches() {
+            100
+        } else {
+            traffic.canary().max(traffic.mirror())
+        };
         self.plan.canary_replicas.map(|wanted| match wanted {
             CanaryReplicas::Min => 1,
             CanaryReplicas::Primary => primary.max(1),

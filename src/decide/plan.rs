@@ -419,6 +419,12 @@ impl Plan {
         self.steps.last().map_or(0, |step| step.traffic.canary())
     }
 
+    /// The canary's weight at each step.
+    #[must_use]
+    pub fn weights(&self) -> Vec<u8> {
+        self.steps.iter().map(|s| s.traffic.canary()).collect()
+    }
+
     /// The hooks of a kind, in order, each with its place among all.
     pub fn hooks(&self, kind: HookKind) -> impl Iterator<Item = (usize, &Hook)> {
         let all = self.hooks.iter().enumerate();

@@ -31,7 +31,10 @@ impl Turn<'_> {
         if !act.effects.is_empty() || act.next != *self.state || !self.primary_ready() {
             return self.past_stale(act);
         }
-        if self.plan.step_weight_promotion.is_some() && self.state.weight() > 0 && self.plan.router != Router::Kubernetes {
+        if self.plan.step_weight_promotion.is_some()
+            && self.state.weight() > 0
+            && self.plan.router != Router::Kubernetes
+        {
             let mut act = act.again();
             act.enter(Stage::Shifting, Phase::Promoting);
             act.next.next_check_at = Some(self.seen.now);

@@ -5,7 +5,7 @@ use super::{
     effect::{About, Annotation, Effect, Tell, Traffic},
     facts::{Request, Verb},
     gates::Gate,
-    state::{Phase, Skip, SkipSource, Stage, WaitFor},
+    state::{Phase, Skip, SkipSource, Stage, State, WaitFor},
     strategy,
 };
 
@@ -75,7 +75,9 @@ impl Turn<'_> {
             Some(Step::Act(self.handled(act, request)))
         };
         if self.state.stage != Stage::Idle {
-            return refused("a run is going on, which can be rolled back without naming a revision");
+            return refused(
+                "a run is going on, which can be rolled back without naming a revision",
+            );
         }
         if self.state.traffic.serves() {
             return refused("the canary still serves since the primary cannot");
@@ -91,7 +93,11 @@ impl Turn<'_> {
                     by: request.by.clone(),
                 });
             }
-            let told = format!("Rolling {} back to {to} as {} asks", self.who(), said_by(request));
+            let told = format!(
+                "Rolling {} back to {to} as {} asks",
+                self.who(),
+                said_by(request)
+            );
             let act = act.tell(Tell::normal(told).about(About::Revision));
             return Some(Step::Act(self.handled(act, request)));
         }
@@ -159,15 +165,14 @@ impl Turn<'_> {
             ))),
             // Its stage asks the gate, and the gate takes the request.
             WaitFor::Rollout => None,
-            WaitFor::Traffic if self.state.stage == Stage::Starting => None,
+            WaitFor::Traffic | WaitFor::Promotion if self.state.stage == Stage::Starting => None,
             WaitFor::Traffic | WaitFor::Promotion => {
                 if !self.may_go_on() {
                     return None;
                 }
                 match self.gate(waiting.what) {
                     Gate::Ask(question) => Some(Step::Ask(question)),
-                    // The hook has changed its mind; the approval stays for when it says yes again.
-                    Gate::Closed { .. } => None,
+                    Gate::Closed { hook } => Some(Step::Act(self.closed(waiting.what, hook))),
                     Gate::Open(_) => {
                         let act = match strategy::next(self.plan, self.state) {
                             Some(next) => self.advance(next),
@@ -207,19 +212,37 @@ impl Turn<'_> {
         if let (Some(by), true) = (&self.seen.skip_annotation, self.before_copy()) {
             return Some(self.skip_by(by));
         }
-        let by = self.seen.reset_annotation.as_ref()?;
-        if run.is_some_and(|run| run.reset) {
-            let mut act = self.rest().again();
-            act.effects.push(Effect::TakeOff(Annotation::Reset));
-            if let Some(run) = &mut act.next.run {
-                run.reset = false;
+        self.reset_annotation()
+    }
+
+    /// A run that it begins remembers it until it is taken off, so that it begins one run and not two.
+    fn reset_annotation(&self) -> Option<Act> {
+        let marked = self.state.run.as_ref().is_some_and(|run| run.reset);
+        let mut act = match (&self.seen.reset_annotation, marked) {
+            (None, false) => return None,
+            (None, true) => {
+                let mut act = self.rest();
+                if let Some(run) = &mut act.next.run {
+                    run.reset = false;
+                }
+                act
             }
-            return Some(act);
-        }
-        let mut act = self.reset(&format!("annotation flagger.app/reset set by {by}"));
-        if let Some(run) = &mut act.next.run {
-            run.reset = true;
-        }
+            (Some(_), true) => {
+                let mut act = self.rest();
+                act.effects.push(Effect::TakeOff(Annotation::Reset));
+                act
+            }
+            (Some(by), false) => {
+                let mut act = self.reset(&format!("annotation flagger.app/reset set by {by}"));
+                let id = |state: &State| state.run.as_ref().map(|run| run.id.clone());
+                if id(&act.next) == id(self.state) {
+                    act.effects.push(Effect::TakeOff(Annotation::Reset));
+                } else if let Some(run) = &mut act.next.run {
+                    run.reset = true;
+                }
+                act
+            }
+        };
         act.wait = Wait::Again;
         Some(act)
     }
@@ -252,9 +275,8 @@ impl Turn<'_> {
 
     /// The revision is analysed anew: a run before its copy begins again, one that failed is tried once more.
     fn reset(&self, why: &str) -> Act {
-        let nothing = |because: &str| {
-            self.told(&format!("{} is not reset ({why}): {because}", self.who()))
-        };
+        let nothing =
+            |because: &str| self.told(&format!("{} is not reset ({why}): {because}", self.who()));
         match self.state.stage {
             Stage::Waiting | Stage::Starting | Stage::Analysing | Stage::Gated => {
                 let Some(mut act) = self.begin() else {

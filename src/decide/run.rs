@@ -266,8 +266,7 @@ impl Turn<'_> {
         let due = self.seen.now.plus(self.plan.interval);
         let mut act = self.rest().until(due);
         act.next.next_check_at = Some(due);
-        act.effects
-            .extend(self.route(self.state.traffic));
+        act.effects.extend(self.route(self.state.traffic));
         act
     }
 
@@ -279,13 +278,8 @@ impl Turn<'_> {
             )))
     }
 
-    /// On to the next position: more traffic, or another interval of the same. A canary that is too small for it is scaled up first.
+    /// On to the next position: more traffic, or another interval of the same.
     pub(super) fn advance(&self, next: Position) -> Act {
-        if let Some(effect) = self.scale_up(next.traffic) {
-            let mut act = self.rest();
-            act.effects.push(effect);
-            return act;
-        }
         let now = self.seen.now;
         let due = if self.state.stage == Stage::Starting {
             now.plus(self.plan.interval.max(self.plan.delay))
@@ -306,6 +300,10 @@ impl Turn<'_> {
             verdict: None,
             checks: Vec::new(),
         });
+        if self.scale_up(&act.next).is_some() {
+            // Once it is on record that the step has begun: the canary grows for the one after it.
+            act = act.again();
+        }
         let told = self.advanced(&act.next);
         act.tell(Tell::normal(told).about(About::Step))
     }
@@ -327,7 +325,10 @@ impl Turn<'_> {
                 format!("Advance {who} canary weight {}", traffic.canary())
             }
             (Strategy::Canary, traffic) if traffic.mirror() > 0 => {
-                format!("Advance {who} canary weight 0, mirroring {}%", traffic.mirror())
+                format!(
+                    "Advance {who} canary weight 0, mirroring {}%",
+                    traffic.mirror()
+                )
             }
             (Strategy::Canary | Strategy::AbTesting | Strategy::BlueGreen, _) => {
                 format!("Advance {who} canary iteration {iteration}/{total}")
@@ -419,7 +420,10 @@ impl Turn<'_> {
             let by = self.seen.target_writer.as_deref().unwrap_or("unknown");
             let told = Tell::warning(format!("Rolling back {} reverted by {by}", self.who()));
             let told = told.about(About::RolledBack);
-            return self.revert(&format!("reverted by {by}")).by_hand().tell(told);
+            return self
+                .revert(&format!("reverted by {by}"))
+                .by_hand()
+                .tell(told);
         }
         let Some(mut act) = self.begin() else {
             return self.rest();

@@ -32,7 +32,7 @@ impl Turn<'_> {
         }
         let skipped_gate = self.skip().is_some_and(|s| s.by_person());
         let due = self.state.next_check_at.unwrap_or(self.seen.now);
-        let approved = self.unhandled().is_some();
+        let approved = self.approval(WaitFor::Rollout).is_some();
         if self.seen.now < due && !approved && !skipped_gate {
             return Step::Act(act.until(due));
         }
@@ -118,12 +118,6 @@ impl Turn<'_> {
         }
         let mut act = self.rest();
         act.effects = self.upkeep();
-        let first = strategy::first(self.plan);
-        act.effects.extend(
-            first
-                .filter(|_| self.target().is_some_and(|t| t.desired > 0))
-                .and_then(|first| self.scale_up(first.traffic)),
-        );
         let ready = self.canary_ready() && self.primary_ready();
         let up = |e: &Effect| matches!(e, Effect::ScaleUp(_));
         if act.effects.iter().any(up) {
@@ -159,7 +153,8 @@ impl Turn<'_> {
             return Step::Act(self.rest());
         };
         let due = self.state.next_check_at.unwrap_or(self.seen.now);
-        let approved = self.unhandled().is_some();
+        let gate = self.gate_before(Some(first));
+        let approved = gate.is_some_and(|what| self.approval(what).is_some());
         if self.seen.now < due && !approved {
             let mut act = self.rest().until(due);
             act.effects.extend(self.route(Traffic::PRIMARY));
@@ -193,7 +188,7 @@ impl Turn<'_> {
                 self.target_name()
             )))
         };
-        let Some(what) = self.gate_before(Some(first)) else {
+        let Some(what) = gate else {
             return Step::Act(begin());
         };
         match self.gate(what) {

@@ -1,10 +1,13 @@
 //! Questions answered: the checks of one analysis, all at once, each by its provider.
 
-use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, join_all};
-use http::{Request, Response};
 
-use super::{Settings, ctx::Ctx, objects::POD_TEMPLATE_HASH};
+use super::{
+    Settings,
+    ctx::Ctx,
+    objects::POD_TEMPLATE_HASH,
+    reach::{self, Namer},
+};
 use crate::{
     api::{
         metric_template::MetricTemplate,
@@ -12,7 +15,7 @@ use crate::{
         parse::Refusal,
     },
     build::apart,
-    cluster::{Cluster, ServiceCall},
+    cluster::Cluster,
     decide::{
         facts::{Analysis, HookAnswer, HookCall, Question, Reading, Sample},
         plan::{self, Check, Plan},
@@ -154,9 +157,11 @@ pub(super) async fn online(
     direct: &Transport,
 ) -> Result<(), String> {
     let address = settings.metrics_server.as_str();
-    let transport = transport(cluster, settings, direct, address, "default", true)?;
-    let request = prometheus::request(address, prometheus::ONLINE, &[], &Auth::None)?;
-    match prometheus::ask(&transport, request).await {
+    let route = reach::route(settings, address, Namer::Flag)
+        .map_err(|why| format!("address {address} {why}"))?;
+    let way = reach::way(cluster, direct, &route, prometheus::WITHIN);
+    let request = prometheus::request(&way.url, prometheus::ONLINE, &[], &Auth::None)?;
+    match prometheus::ask(&way.transport, request).await {
         Reading::Value(_) => Ok(()),
         Reading::NoData => Err(format!("{address} answers without a value")),
         Reading::Error(error) => Err(error),
@@ -395,16 +400,15 @@ impl Asker<'_> {
         } else {
             self.direct.clone()
         };
-        let transport = transport(
-            self.cluster,
-            self.settings,
-            &direct,
-            address,
-            namespace,
-            *from_flag,
-        )?;
+        let namer = match from_flag {
+            true => Namer::Flag,
+            false => Namer::Manifest(namespace),
+        };
+        let route = reach::route(self.settings, address, namer)
+            .map_err(|why| format!("address {address} {why}"))?;
+        let way = reach::way(self.cluster, &direct, &route, prometheus::WITHIN);
         let auth = match secret {
-            Some(_) if matches!(transport, Transport::Through(_)) => {
+            Some(_) if matches!(way.transport, Transport::Through(_)) => {
                 return Err(format!(
                     "{address} is reached through the API server, which keeps credentials for itself: give an address outside of the \
                      cluster, or run canary-mcp inside it"
@@ -413,8 +417,8 @@ impl Asker<'_> {
             Some(name) => self.credentials(namespace, name).await?,
             None => Auth::None,
         };
-        let request = prometheus::request(address, query, headers, &auth)?;
-        Ok(prometheus::ask(&transport, request).await)
+        let request = prometheus::request(&way.url, query, headers, &auth)?;
+        Ok(prometheus::ask(&way.transport, request).await)
     }
 
     async fn credentials(&self, namespace: &str, name: &str) -> Result<Auth, String> {
@@ -450,6 +454,7 @@ impl Asker<'_> {
             version: image
                 .and_then(|i| i.rsplit_once(':'))
                 .map(|(_, tag)| tag.to_owned()),
+            further: Vec::new(),
         }
     }
 
@@ -463,41 +468,4 @@ impl Asker<'_> {
         let set = self.objects.replica_sets.iter().find(current)?;
         set.label(POD_TEMPLATE_HASH).map(str::to_owned)
     }
-}
-
-/// How an address is reached from here: a Service of the cluster through its API server, unless we run inside of it.
-fn transport(
-    cluster: &Cluster,
-    settings: &Settings,
-    direct: &Transport,
-    address: &str,
-    namespace: &str,
-    from_flag: bool,
-) -> Result<Transport, String> {
-    let route = address::route(address, namespace, &settings.allow_hosts, from_flag)
-        .map_err(|why| format!("address {address} {why}"))?;
-    Ok(match route {
-        Route::Service {
-            namespace,
-            service,
-            port,
-            ..
-        } if !cluster.inside() => {
-            let cluster = cluster.clone();
-            Transport::Through(std::sync::Arc::new(move |request: Request<Bytes>| {
-                let call = ServiceCall {
-                    namespace: namespace.clone(),
-                    service: service.clone(),
-                    port: port.to_string(),
-                    request,
-                };
-                let cluster = cluster.clone();
-                Box::pin(async move {
-                    let answer: Result<Response<Bytes>, _> = cluster.service_call(call).await;
-                    answer.map_err(|error| error.report())
-                })
-            }))
-        }
-        Route::Service { .. } | Route::Direct(_) => direct.clone(),
-    })
 }

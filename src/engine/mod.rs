@@ -3,14 +3,17 @@
 mod act;
 mod ask;
 pub mod control;
+pub mod coordinate;
 mod ctx;
 mod definition;
 mod dry;
+mod gates;
 mod home;
 mod lead;
 mod leading;
 mod objects;
 mod preview;
+mod reach;
 mod rights;
 mod rollout;
 mod rows;
@@ -57,6 +60,8 @@ pub struct Settings {
     pub lead_at_most: usize,
     /// Prometheus of every cluster whose Canaries name none (`--metrics-server`).
     pub metrics_server: String,
+    /// What is told the events of Canaries without event hooks of their own (`--event-webhook`).
+    pub event_webhook: Option<String>,
     /// Globs of hosts that manifests may name (`--allow-hosts`).
     pub allow_hosts: Vec<String>,
     /// The only namespaces that are led and shown (`--namespace`); empty is all of them.
@@ -78,6 +83,7 @@ impl Default for Settings {
             home: None,
             lead_at_most: 200,
             metrics_server: "http://prometheus.istio-system:9090".to_owned(),
+            event_webhook: None,
             allow_hosts: Vec::new(),
             namespaces: Vec::new(),
             limits: Limits::default(),

@@ -99,6 +99,8 @@ pub(super) fn needed(
             (_, When::Template) => of(&|source| source.template),
             (_, When::Secret) => of(&|source| source.secret),
             (_, When::Proxy) => through(),
+            // No spec with webhooks is carried out yet.
+            (_, When::Hook) => BTreeSet::new(),
         };
         for namespace in namespaces {
             needed.entry(namespace).or_default().insert(right);

@@ -235,7 +235,10 @@ impl Rollout {
             self.warn(&objects, &state, &seen);
             let act = match decide::step(&plan, &state, &seen, &answers) {
                 Step::Ask(question) => {
-                    match self.ask(question, (&plan, &state, &objects), &answers).await {
+                    match self
+                        .ask(question, (&plan, &state, &objects), &answers)
+                        .await
+                    {
                         Some(Answer::Analysis(analysis)) => answers.analysis = Some(analysis),
                         Some(Answer::Hook(call, answer)) => answers.hooks.push((call, answer)),
                         // Something came up while we asked: decide again, without the answer.

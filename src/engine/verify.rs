@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     control::{Acted, Control, ControlError, Key, LEASE, Outcome, scope, unreachable},
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     api::{
         dry_run::DryRun,
-        objects::{CANARY, Object},
+        objects::{CANARY, Object, ObjectExt, Write},
     },
     cluster::{Cluster, Error, ErrorKind, LeaseView},
 };
@@ -132,6 +132,27 @@ impl Control {
                 cluster.name()
             )),
         })
+    }
+}
+
+/// An annotation of an object, set only if the value that we read is still there.
+pub(super) fn annotation(object: &Object, key: &str, text: &str) -> Write {
+    let all = "/metadata/annotations";
+    let path = format!("{all}/{}", key.replace('~', "~0").replace('/', "~1"));
+    let mut ops = Vec::new();
+    match object.annotation(key) {
+        Some(old) => ops.push(json!({"op": "test", "path": path, "value": old})),
+        None if !object["metadata"]["annotations"].is_object() => {
+            ops.push(json!({"op": "test", "path": all, "value": null}));
+            ops.push(json!({"op": "add", "path": all, "value": {}}));
+        }
+        // Null is what the API server finds where nothing is.
+        None => ops.push(json!({"op": "test", "path": path, "value": null})),
+    }
+    ops.push(json!({"op": "add", "path": path, "value": text}));
+    Write::Patch {
+        from: object.clone(),
+        ops,
     }
 }
 

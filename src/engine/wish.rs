@@ -1,12 +1,11 @@
 //! `promote` and `rollback`: a request on the Canary, and what became of it.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
     control::{Acted, Control, ControlError, Wish},
-    tell::{driven_by, not_ours},
-    verify::{until, write_failed},
+    verify::{annotation, until, write_failed},
 };
 use crate::{
     api::{
@@ -30,6 +29,9 @@ impl Control {
         let cluster = self.cluster(&wish.key.cluster)?;
         let objects = self.read(&cluster, &wish.key).await?;
         let state = status::state(&objects.canary, cluster.clock().now());
+        if let Some(acted) = self.ask_driver(wish, &cluster, &objects.canary).await {
+            return Ok(self.seen(&wish.key, acted).await);
+        }
         if let Some(acted) = pointless(wish, &state, &objects) {
             return Ok(self.seen(&wish.key, acted).await);
         }
@@ -77,12 +79,6 @@ impl Control {
 /// Why the wish would do nothing, if it would.
 fn pointless(wish: &Wish, state: &State, objects: &Objects) -> Option<Acted> {
     let phase = state.phase.name();
-    if let Some(other) = driven_by(&objects.canary) {
-        return Some(Acted::refused(format!(
-            "this Canary is not ours to drive: {}",
-            not_ours(other)
-        )));
-    }
     if objects.canary["spec"]["suspend"] == Value::Bool(true) {
         return Some(Acted::refused(
             "the Canary is suspended (spec.suspend), so nothing acts on it; set it to false first",
@@ -133,10 +129,7 @@ fn pointless(wish: &Wish, state: &State, objects: &Objects) -> Option<Acted> {
                 "there is nothing to promote (phase {phase})"
             )))
         }
-        (
-            Verb::Promote,
-            Stage::Waiting | Stage::Starting | Stage::Analysing | Stage::Gated,
-        )
+        (Verb::Promote, Stage::Waiting | Stage::Starting | Stage::Analysing | Stage::Gated)
         | (
             Verb::Rollback,
             Stage::Waiting
@@ -160,25 +153,8 @@ fn waits_for_a_person(state: &State) -> bool {
 
 /// The request as an annotation, put only if the one that we read is still there.
 fn put(objects: &Objects, request: &Request) -> Write {
-    let key = names::REQUEST.replace('~', "~0").replace('/', "~1");
-    let path = format!("/metadata/annotations/{key}");
     let text = serde_json::to_string(request).unwrap_or_default();
-    let mut ops = Vec::new();
-    match objects.canary.annotation(names::REQUEST) {
-        Some(old) => ops.push(json!({"op": "test", "path": path, "value": old})),
-        None if !objects.canary["metadata"]["annotations"].is_object() => {
-            let all = "/metadata/annotations";
-            ops.push(json!({"op": "test", "path": all, "value": null}));
-            ops.push(json!({"op": "add", "path": all, "value": {}}));
-        }
-        // Null is what the API server finds where nothing is.
-        None => ops.push(json!({"op": "test", "path": path, "value": null})),
-    }
-    ops.push(json!({"op": "add", "path": path, "value": text}));
-    Write::Patch {
-        from: objects.canary.clone(),
-        ops,
-    }
+    annotation(&objects.canary, names::REQUEST, &text)
 }
 
 /// The engine has acted; on what, the state says.
@@ -225,6 +201,8 @@ fn waiting(wish: &Wish, leaderless: Option<&str>, state: &State) -> Acted {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+
+    use serde_json::json;
 
     use super::*;
 

@@ -1,4 +1,4 @@
-//! The listener: MCP at `/mcp`, and what a cluster asks of every server (`/healthz`, `/readyz`, `/metrics`).
+//! The listener: MCP at `/mcp`, webhooks of ours beside it ([`gate`]), and what a cluster asks of every server (`/healthz`, `/readyz`, `/metrics`).
 //!
 //! The stack is the same for every MCP handler, so that the tests drive handlers that panic or never answer through the very layers that
 //! serve the product.
@@ -7,6 +7,7 @@ pub mod auth;
 mod call;
 mod cancel;
 mod early;
+pub mod gate;
 mod refusal;
 
 use std::{future::Future, io, sync::Arc, time::Duration};
@@ -47,6 +48,8 @@ pub struct Options {
     pub allowed_hosts: Vec<String>,
     /// Who may call `/mcp`; `None`: whoever reaches it.
     pub tokens: Option<auth::StaticTokens>,
+    /// The webhooks, under the same tokens; `None`: there are none.
+    pub gates: Option<gate::Gates>,
     /// Answers `/readyz`.
     pub ready: Ready,
     /// Answers `/healthz`: what only a new process can mend.
@@ -68,6 +71,7 @@ impl Options {
         Self {
             allowed_hosts,
             tokens: None,
+            gates: None,
             ready,
             healthy: Arc::new(|| Ok(())),
             metrics,
@@ -86,6 +90,7 @@ where
     let Options {
         allowed_hosts,
         tokens,
+        gates,
         ready,
         healthy,
         metrics,
@@ -120,9 +125,11 @@ where
         .layer(from_fn(auth::authorise))
         .layer(from_fn(call::read))
         .layer(from_fn(refusal::explain))
-        .layer(from_fn_with_state(tokens, auth::authenticate));
+        .layer(from_fn_with_state(tokens.clone(), auth::authenticate));
+    let hooks = gates.map_or_else(Router::new, |gates| gate::routes(gates, tokens.as_ref()));
     probes(healthy, ready, metrics)
         .merge(mcp)
+        .merge(hooks)
         .layer(CatchPanicLayer::new())
 }
 

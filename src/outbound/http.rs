@@ -41,6 +41,8 @@ pub enum HttpError {
     TooLarge {
         /// The address, without user, password and query.
         target: String,
+        /// Status of the answer.
+        status: u16,
     },
     /// The call failed.
     #[error("{target} cannot be reached: {reason}")]
@@ -117,6 +119,7 @@ impl Transport {
                 if answer.body().len() > MOST_BYTES {
                     return Err(HttpError::TooLarge {
                         target: target.to_owned(),
+                        status: answer.status().as_u16(),
                     });
                 }
                 Ok(answer)
@@ -141,6 +144,7 @@ async fn read(mut answer: reqwest::Response, target: &str) -> Result<Response<By
             Ok(Some(chunk)) if body.len() + chunk.len() > MOST_BYTES => {
                 return Err(HttpError::TooLarge {
                     target: target.to_owned(),
+                    status: answer.status().as_u16(),
                 });
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),

@@ -1,8 +1,9 @@
-//! Query templates: the part of Go's text/template that Flagger's metric templates use.
+//! Templates of queries and hooks: the part of Go's text/template that Flagger's metric templates use.
 //!
 //! `{{ name }}`, `{{ namespace }}`, `{{ target }}`, `{{ service }}`, `{{ ingress }}`, `{{ route }}`, `{{ interval }}`,
 //! `{{ variables.key }}` and `{{ index variables "key" }}` are Flagger's; `{{ canaryHash }}`, `{{ primaryHash }}`,
-//! `{{ canaryWeight }}`, `{{ image }}` and `{{ version }}` are ours. `{{-` and `-}}` trim, `{{/* ... */}}` is a comment.
+//! `{{ canaryWeight }}`, `{{ image }}` and `{{ version }}` are ours. `{{-` and `-}}` trim, `{{/* ... */}}` is a comment. Hooks add names of
+//! their own ([`Values::further`]).
 
 /// What a template may name.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,6 +34,16 @@ pub struct Values {
     pub image: Option<String>,
     /// The canary's version: the tag of its image.
     pub version: Option<String>,
+    /// Names that only this use of a template has.
+    pub further: Vec<(&'static str, String)>,
+}
+
+/// Why a template is not rendered.
+enum Failure {
+    /// It is none of ours: no name, no function that we know.
+    Foreign(String),
+    /// It names something of ours that is not known at this moment.
+    NotNow(String),
 }
 
 /// Renders a template.
@@ -40,21 +51,48 @@ pub struct Values {
 /// # Errors
 /// What cannot be rendered: an unknown function (with the known ones), a missing variable, an action that is not closed.
 pub fn render(template: &str, values: &Values) -> Result<String, String> {
+    rendered(template, values).map_err(|failure| match failure {
+        Failure::Foreign(why) | Failure::NotNow(why) => why,
+    })
+}
+
+/// Renders a text that may be somebody else's template: one that is none of ours stays as it is.
+///
+/// # Errors
+/// What it names of ours that is not known at this moment.
+pub fn render_own(text: &str, values: &Values) -> Result<String, String> {
+    match rendered(text, values) {
+        Ok(rendered) => Ok(rendered),
+        Err(Failure::Foreign(_)) => Ok(text.to_owned()),
+        Err(Failure::NotNow(why)) => Err(why),
+    }
+}
+
+fn rendered(template: &str, values: &Values) -> Result<String, Failure> {
+    let mut not_now = None;
     let mut out = String::with_capacity(template.len());
     let mut rest = template;
     let mut trim = false;
     while let Some(open) = rest.find("{{") {
         let (text, after) = rest.split_at(open);
         let after = &after[2..];
-        let (action, after, left, right) = action(after)?;
+        let (action, after, left, right) = action(after).map_err(Failure::Foreign)?;
         let text = if trim { text.trim_start() } else { text };
         out.push_str(if left { text.trim_end() } else { text });
-        out.push_str(&evaluate(action, values)?);
+        match evaluate(action, values) {
+            Ok(value) => out.push_str(&value),
+            // Whether all of it is ours is known at its end.
+            Err(Failure::NotNow(why)) => not_now = not_now.or(Some(why)),
+            Err(foreign @ Failure::Foreign(_)) => return Err(foreign),
+        }
         trim = right;
         rest = after;
     }
     out.push_str(if trim { rest.trim_start() } else { rest });
-    Ok(out)
+    match not_now {
+        Some(why) => Err(Failure::NotNow(why)),
+        None => Ok(out),
+    }
 }
 
 /// Renders a template and makes every run of whitespace one space, as Flagger does for Prometheus.
@@ -89,7 +127,7 @@ fn action(after: &str) -> Result<(&str, &str, bool, bool), String> {
     Ok((inner.trim(), &after[end + 2..], left, right))
 }
 
-fn evaluate(action: &str, values: &Values) -> Result<String, String> {
+fn evaluate(action: &str, values: &Values) -> Result<String, Failure> {
     if action.starts_with("/*") && action.ends_with("*/") {
         return Ok(String::new());
     }
@@ -101,18 +139,21 @@ fn evaluate(action: &str, values: &Values) -> Result<String, String> {
         let key = key.and_then(|key| key.strip_prefix('"')?.strip_suffix('"'));
         return key.map_or_else(
             || {
-                Err(format!(
+                Err(Failure::Foreign(format!(
                     "{{{{ {action} }}}} is not understood, write {{{{ index variables \"key\" }}}}"
-                ))
+                )))
             },
             |key| variable(key, values),
         );
     }
     let known = |value: &Option<String>| {
-        value
-            .clone()
-            .ok_or_else(|| format!("{{{{ {action} }}}} is not known at this moment"))
+        value.clone().ok_or_else(|| {
+            Failure::NotNow(format!("{{{{ {action} }}}} is not known at this moment"))
+        })
     };
+    if let Some((_, value)) = values.further.iter().find(|(name, _)| *name == action) {
+        return Ok(value.clone());
+    }
     match action {
         "name" => Ok(values.name.clone()),
         "namespace" => Ok(values.namespace.clone()),
@@ -126,21 +167,23 @@ fn evaluate(action: &str, values: &Values) -> Result<String, String> {
         "primaryHash" => known(&values.primary_hash),
         "image" => known(&values.image),
         "version" => known(&values.version),
-        _ => Err(format!(
+        _ => Err(Failure::Foreign(format!(
             "{{{{ {action} }}}} is not known, there are: name, namespace, target, service, ingress, route, interval, variables.KEY, \
              canaryHash, primaryHash, canaryWeight, image, version"
-        )),
+        ))),
     }
 }
 
-fn variable(key: &str, values: &Values) -> Result<String, String> {
+fn variable(key: &str, values: &Values) -> Result<String, Failure> {
     values
         .variables
         .iter()
         .find(|(name, _)| name == key)
         .map(|(_, value)| value.clone())
         .ok_or_else(|| {
-            format!("variables.{key} is not there, add it to the metric's templateVariables")
+            Failure::Foreign(format!(
+                "variables.{key} is not there, add it to the metric's templateVariables"
+            ))
         })
 }
 
@@ -166,6 +209,7 @@ mod tests {
             canary_weight: 15,
             image: Some("registry.example/mcp-server:1.1.0".to_owned()),
             version: Some("1.1.0".to_owned()),
+            further: vec![("phase", "Progressing".to_owned())],
         }
     }
 
@@ -241,6 +285,35 @@ mod tests {
         assert!(render("{{ name | upper }}", &values()).is_err());
         assert!(render("{{ if name }}x{{ end }}", &values()).is_err());
         assert!(render("{{ }}", &values()).is_err());
+    }
+
+    #[test]
+    fn a_text_that_is_no_template_of_ours_stays_as_it_is() {
+        let table = [
+            ("hey -z 1m http://a/", Ok("hey -z 1m http://a/")),
+            (
+                "if [ \"{{ canaryWeight }}\" -eq 50 ]; then x; fi",
+                Ok("if [ \"15\" -eq 50 ]; then x; fi"),
+            ),
+            ("{{ phase }} of {{ name }}", Ok("Progressing of podinfo")),
+            (
+                "docker ps --format '{{.Names}} {{ name }}'",
+                Ok("docker ps --format '{{.Names}} {{ name }}'"),
+            ),
+            ("{{ primaryHash }} {{.X}}", Ok("{{ primaryHash }} {{.X}}")),
+            ("curl -w '%{{ http'", Ok("curl -w '%{{ http'")),
+            (
+                "wait-for {{ primaryHash }}",
+                Err("{{ primaryHash }} is not known at this moment"),
+            ),
+        ];
+        for (text, expected) in table {
+            assert_eq!(
+                render_own(text, &values()).as_deref(),
+                expected.map_err(str::to_owned).as_ref().map(|text| *text),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -48,6 +48,10 @@ fn the_exposition_has_flaggers_names_and_labels() {
     metrics.leading("staging", Some(true));
     metrics.leading("staging", None);
     metrics.handover("prod-kr", "asked");
+    metrics.event_hook("prod-kr", EventHook::Sent);
+    metrics.event_hook("prod-kr", EventHook::Sent);
+    metrics.event_hook("prod-kr", EventHook::Failed);
+    metrics.event_hook("prod-kr", EventHook::Dropped);
     metrics.progress(&target(), Phase::WaitingPromotion, 0);
     metrics.progress(&target(), Phase::Progressing, 2);
     metrics.observed(&target(), Some(14.5), 0);
@@ -75,12 +79,16 @@ fn the_exposition_has_flaggers_names_and_labels() {
             "# TYPE canary_mcp_failed_checks gauge",
             "# TYPE canary_mcp_observed_weight gauge",
             "# TYPE canary_mcp_weight_apart gauge",
+            "# TYPE canary_mcp_event_hooks counter",
             "# EOF",
         ]
     );
     assert_eq!(
         samples,
         [
+            r#"canary_mcp_event_hooks_total{outcome="dropped",cluster="prod-kr"} 1"#,
+            r#"canary_mcp_event_hooks_total{outcome="failed",cluster="prod-kr"} 1"#,
+            r#"canary_mcp_event_hooks_total{outcome="sent",cluster="prod-kr"} 2"#,
             r#"canary_mcp_failed_checks{name="mcp-server",namespace="ai-platform",cluster="prod-kr"} 2"#,
             r#"canary_mcp_handovers_total{cluster="prod-kr",lease="asked"} 1"#,
             r#"canary_mcp_leading{cluster="prod-jp"} 0"#,

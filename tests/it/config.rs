@@ -41,6 +41,7 @@ fn defaults() -> Driving {
     Driving {
         mesh_provider: "istio".to_owned(),
         metrics_server: "http://prometheus.istio-system:9090".to_owned(),
+        event_webhook: None,
         selector_labels: ["app", "name", "app.kubernetes.io/name"]
             .map(str::to_owned)
             .to_vec(),
@@ -66,6 +67,7 @@ fn the_defaults_are_those_of_the_manual() {
             sources: no_sources(),
             engine: true,
             auth: Auth::None,
+            gate_open_checks: false,
             allowed_host: Vec::new(),
             driving: defaults(),
         }))
@@ -101,7 +103,8 @@ fn the_defaults_are_those_of_the_manual() {
 fn every_flag_arrives() {
     let line = "canary-mcp serve --listen 0.0.0.0:0 --embedded --embedded-speed 600 --kubeconfig Cargo.toml:README.md --lead prod-* \
                 --lead staging --engine off --mesh-provider istio --metrics-server https://prometheus.example/p/ \
-                --allowed-host mcp.example.com --allow-hosts *.datadoghq.com --auth static-tokens --auth-file tokens --lease-namespace leases \
+                --event-webhook https://hooks.example/T0/x \
+                --allowed-host mcp.example.com --allow-hosts *.datadoghq.com --auth static-tokens --auth-file tokens --gate-open-checks --lease-namespace leases \
                 --home staging --lead-at-most 3 --context prod-* --argocd-namespace argocd --argocd-context staging \
                 --cluster-labels prod-kr=env=production,region=kr --clusters-file LICENSE --selector-labels app,k8s-app \
                 --include-label-prefix team.example.com/ --namespace ai-platform --namespace payments \
@@ -131,10 +134,12 @@ fn every_flag_arrives() {
             },
             engine: false,
             auth: Auth::StaticTokens("tokens".into()),
+            gate_open_checks: true,
             allowed_host: vec!["mcp.example.com".to_owned()],
             driving: Driving {
                 mesh_provider: "istio".to_owned(),
                 metrics_server: "https://prometheus.example/p".to_owned(),
+                event_webhook: Some("https://hooks.example/T0/x".to_owned()),
                 selector_labels: vec!["app".to_owned(), "k8s-app".to_owned()],
                 include_label_prefix: vec!["team.example.com/".to_owned()],
                 namespaces: vec!["ai-platform".to_owned(), "payments".to_owned()],
@@ -153,7 +158,7 @@ fn every_flag_arrives() {
 #[test]
 fn every_mistake_is_told_at_once() {
     let line = "canary-mcp serve --listen 0.0.0.0:8080 --embedded=perhaps --embedded-speed 0 --kubeconfig /nowhere/config \
-                --kubeconfig src --lead= --engine maybe --mesh-provider linkerd --metrics-server prometheus:9090 \
+                --kubeconfig src --lead= --engine maybe --mesh-provider linkerd --metrics-server prometheus:9090 --event-webhook http://me:s3cret@x/ \
                 --allowed-host https://x/y --allow-hosts= --lease-namespace Leases --home= --lead-at-most 0 \
                 --context= --in-cluster-name= --argocd-namespace Argo --cluster-labels prod --clusters-file src --selector-labels a/b/c \
                 --include-label-prefix= --namespace Prod --max-concurrent=-1 --max-concurrent-per-namespace many --dry-run=all";
@@ -175,6 +180,7 @@ fn every_mistake_is_told_at_once() {
 --allowed-host: "https://x/y" is not a host name, as in mcp.example.com or mcp.example.com:8443
 --mesh-provider: "linkerd" is not carried out by this version; istio is the one that is
 --metrics-server: "prometheus:9090" is not an http or https URL, as in http://prometheus.istio-system:9090
+--event-webhook: has a user name or password in it, which would not be sent
 --selector-labels: "a/b/c" is no label key, as in app.kubernetes.io/name
 --include-label-prefix: "" is no beginning of a label, as in team.example.com/, or * for all
 --namespace: "Prod" is not the name of a namespace: at most 63 lower-case letters, digits and dashes

@@ -11,7 +11,7 @@ const ROOMS: [(&str, &[&str], &[&str]); 8] = [
         "decide",
         &[],
         &[
-            "kube",
+            "kube::",
             "tokio",
             "async ",
             "tracing",

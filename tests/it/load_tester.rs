@@ -1,5 +1,7 @@
 //! The embedded fleet's load tester, by the address that hooks name, through the API server.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use canary_mcp::{
     api::objects::{DEPLOYMENT, ObjectExt, SERVICE},
@@ -34,6 +36,7 @@ async fn call(rig: &Rig, url: &str, payload: Option<Value>) -> (u16, String) {
         service,
         port: port.to_string(),
         request: request.unwrap(),
+        within: Duration::from_secs(10),
     };
     let cluster = rig.registry.get("prod-kr").unwrap();
     let answer = cluster.service_call(call).await.unwrap();

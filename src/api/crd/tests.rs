@@ -310,11 +310,12 @@ fn every_field_of_a_recorded_status_is_kept() {
                         "lastUpdateTime": "2026-07-21T12:00:00Z", "lastTransitionTime": "2026-07-21T12:00:00Z"}],
         "run": {"id": "i", "n": 3, "revision": "r", "template": "t", "previous": "p", "startedAt": "2026-07-21T11:57:59.75Z",
                 "stage": "analysing", "stageAt": "2026-07-21T11:59:00Z", "routeWrittenAt": "2026-07-21T11:59:59.999Z",
-                "skip": {"source": "person", "by": "ann"}, "reason": "x"},
+                "skip": {"source": "person", "by": "ann"}, "reason": "x", "outcome": "rolledBack", "matched": true, "mirror": 10,
+                "iteration": 2, "reset": true, "waiting": {"what": "traffic", "hook": "h", "since": "2026-07-21T11:59:00Z"}},
         "nextCheckAt": "2026-07-21T12:01:00Z", "handledRequest": "7c1e",
         "canaryAnalysis": {
             "checks": [{"name": "n", "value": 99.9, "min": 99.5, "max": 1.0, "verdict": "pass", "query": "q", "at": "2026-07-21T12:00:00Z", "error": "e"}],
-            "steps": [{"weight": 5, "at": "2026-07-21T11:59:00Z", "verdict": "noData",
+            "steps": [{"weight": 5, "matched": true, "mirror": 10, "at": "2026-07-21T11:59:00Z", "verdict": "noData",
                        "checks": [{"name": "n", "value": 1, "verdict": "noData"}]}],
             "merged": 2, "share": 9.75, "shareAt": "2026-07-21T12:00:00Z"}
     });

@@ -161,7 +161,10 @@ fn attributes(f: &mut Fields<'_>, path: &str) -> Vec<String> {
     let text = |f: &mut Fields<'_>, field: &str, name: &str| {
         let at = format!("{path}.{field}");
         let value = f.string(&at)?;
-        if value.chars().any(|c| c.is_control() || c == ';' || c == '"') {
+        if value
+            .chars()
+            .any(|c| c.is_control() || c == ';' || c == '"')
+        {
             f.refuse(
                 &at,
                 format!("{value:?} cannot stand in a cookie"),
@@ -174,7 +177,8 @@ fn attributes(f: &mut Fields<'_>, path: &str) -> Vec<String> {
     let of_path = text(f, "path", "Path");
     let same_site = text(f, "sameSite", "SameSite");
     let mut flag = |field: &str, name: &str| {
-        f.boolean(&format!("{path}.{field}")).then(|| name.to_owned())
+        f.boolean(&format!("{path}.{field}"))
+            .then(|| name.to_owned())
     };
     let (http_only, partitioned, secure) = (
         flag("httpOnly", "HttpOnly"),

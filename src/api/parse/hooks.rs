@@ -21,10 +21,17 @@ pub(super) fn hooks(f: &mut Fields<'_>) -> Vec<Hook> {
     for i in 0..f.len("spec.analysis.webhooks") {
         let path = format!("spec.analysis.webhooks[{i}]");
         let hook = hook(f, &path);
-        if all.iter().any(|other| other.name == hook.name && other.kind == hook.kind) {
+        if all
+            .iter()
+            .any(|other| other.name == hook.name && other.kind == hook.kind)
+        {
             f.refuse(
                 &format!("{path}.name"),
-                format!("there are two {} hooks named {:?}", hook.kind.name(), hook.name),
+                format!(
+                    "there are two {} hooks named {:?}",
+                    hook.kind.name(),
+                    hook.name
+                ),
                 "give each its own name: it tells them apart in events and in Idempotency-Key",
             );
         }
@@ -36,7 +43,11 @@ pub(super) fn hooks(f: &mut Fields<'_>) -> Vec<Hook> {
 fn hook(f: &mut Fields<'_>, path: &str) -> Hook {
     let name = f.string(&format!("{path}.name"));
     if name.is_none() {
-        f.refuse(&format!("{path}.name"), "the webhook has no name", "name it");
+        f.refuse(
+            &format!("{path}.name"),
+            "the webhook has no name",
+            "name it",
+        );
     }
     let url = f.string(&format!("{path}.url"));
     if url.is_none() {

@@ -15,7 +15,11 @@ const MOST: i64 = 100_000;
 const LONGEST_PAUSE: i64 = 30 * 86_400_000;
 
 /// The strategy and its steps. `interval` is the analysis interval in milliseconds.
-pub(super) fn steps(f: &mut Fields<'_>, router: Router, interval: i64) -> (Strategy, Vec<PlanStep>) {
+pub(super) fn steps(
+    f: &mut Fields<'_>,
+    router: Router,
+    interval: i64,
+) -> (Strategy, Vec<PlanStep>) {
     let iterations = count(f, "iterations");
     let hold = count(f, "hold");
     let listed = f.len("spec.analysis.match") > 0;
@@ -47,7 +51,11 @@ pub(super) fn steps(f: &mut Fields<'_>, router: Router, interval: i64) -> (Strat
         Strategy::Canary => {
             if router == Router::Kubernetes && f.at("spec.analysis").is_some() {
                 f.refuse(
-                    if weighted { "spec.analysis.stepWeight" } else { "spec.analysis.iterations" },
+                    if weighted {
+                        "spec.analysis.stepWeight"
+                    } else {
+                        "spec.analysis.iterations"
+                    },
                     "provider kubernetes has no mesh, so it cannot split requests by weight",
                     "give iterations instead (blue/green), or another provider",
                 );
@@ -123,7 +131,9 @@ fn mirrors(f: &mut Fields<'_>, router: Router) -> Vec<u8> {
     };
     let step = either("mirrorStepWeight", "stepWeightPromotion");
     let most = either("maxMirrorWeight", "maxMirrorWeight");
-    if f.at("spec.analysis.canaryAnalysis.templateVariables").is_some() {
+    if f.at("spec.analysis.canaryAnalysis.templateVariables")
+        .is_some()
+    {
         f.refuse(
             "spec.analysis.canaryAnalysis.templateVariables",
             "changing the canary's pods is not carried out yet",
@@ -142,7 +152,13 @@ fn mirrors(f: &mut Fields<'_>, router: Router) -> Vec<u8> {
     }
     let most = if most == 0 { 100 } else { most };
     // Flagger: without a weight every request is copied.
-    let mut share = if start > 0 { start } else if step > 0 { step } else { 100 };
+    let mut share = if start > 0 {
+        start
+    } else if step > 0 {
+        step
+    } else {
+        100
+    };
     let mut all = vec![share];
     while step > 0 && share < most {
         share = (share + step).min(most);

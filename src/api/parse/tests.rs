@@ -3,7 +3,10 @@ use serde_json::json;
 use super::*;
 use crate::decide::{
     facts::{Bounds, Verb},
-    plan::{Check, Labels, PortRef, Service, Source},
+    plan::{
+        Check, Gates, Labels, PortRef, Router, Service, Source, Strategy as Kind, ThresholdMode,
+    },
+    strategy::canary,
 };
 
 fn demo() -> Value {
@@ -57,6 +60,7 @@ fn the_demo_is_read_in_full() {
             namespace: "ai-platform".into(),
             name: "mcp-server".into(),
             target: "mcp-server".into(),
+            router: Router::Istio,
             service: Service {
                 name: "mcp-server".into(),
                 port: 8080,
@@ -76,7 +80,12 @@ fn the_demo_is_read_in_full() {
             }),
             interval: 60_000,
             threshold: 3,
-            steps: vec![5, 10, 15, 20, 25, 30],
+            delay: 0,
+            threshold_mode: ThresholdMode::Cumulative,
+            strategy: Kind::Canary,
+            steps: canary::steps(&[], 0, &[5, 10, 15, 20, 25, 30], &[], 0, 0),
+            affinity: None,
+            canary_replicas: None,
             step_weight_promotion: None,
             settle: 10_000,
             progress_deadline: 600_000,
@@ -84,7 +93,9 @@ fn the_demo_is_read_in_full() {
             canary_ready: 100,
             skip_analysis: false,
             suspend: false,
-            gate_promotion: false,
+            gates: Gates::default(),
+            hooks: vec![],
+            revert_on_deletion: false,
             checks: vec![
                 Check {
                     name: "request-success-rate".into(),
@@ -141,7 +152,7 @@ fn steps_go_on_as_flagger_does() {
         assert_eq!(
             parse(&with("/spec/analysis", analysis.clone()))
                 .unwrap()
-                .steps,
+                .weights(),
             steps,
             "{analysis}"
         );
@@ -270,7 +281,7 @@ fn what_is_not_carried_out_is_refused_by_name() {
         (
             "/spec/provider",
             json!("linkerd"),
-            "spec.provider: the routing provider \"linkerd\" is not carried out yet; set istio, the one that is",
+            "spec.provider: the routing provider \"linkerd\" (TrafficSplit) is not carried out; set gatewayapi:v1 and service.gatewayRefs to the Service itself (group core, kind Service), as Linkerd from 2.13 on wants it",
         ),
         (
             "/spec/targetRef/kind",
@@ -293,11 +304,6 @@ fn what_is_not_carried_out_is_refused_by_name() {
             "spec.ingressRef: routing through an Ingress is not carried out yet; take the field out",
         ),
         (
-            "/spec/revertOnDeletion",
-            json!(true),
-            "spec.revertOnDeletion: giving the target back when the Canary is deleted is not carried out yet; take the field out, or set it to false",
-        ),
-        (
             "/spec/service/headless",
             json!(true),
             "spec.service.headless: a headless Service is not carried out yet; take the field out, or set it to false",
@@ -306,46 +312,6 @@ fn what_is_not_carried_out_is_refused_by_name() {
             "/spec/service/trafficDistribution",
             json!("PreferClose"),
             "spec.service.trafficDistribution: a traffic distribution is not carried out yet; take the field out",
-        ),
-        (
-            "/spec/service/appProtocol",
-            json!("TCP"),
-            "spec.service.appProtocol: splitting TCP connections is not carried out yet; use http, http2 or grpc",
-        ),
-        (
-            "/spec/service/mirror",
-            json!([{"backendRef": {"name": "x"}}]),
-            "spec.service.mirror: mirroring to other backends (Gateway API) is not carried out yet; take the field out",
-        ),
-        (
-            "/spec/service/gatewayRefs",
-            json!([{"name": "x"}]),
-            "spec.service.gatewayRefs: routing through the Gateway API is not carried out yet; take the field out",
-        ),
-        (
-            "/spec/analysis/match",
-            json!([{"headers": {"x": {"exact": "y"}}}]),
-            "spec.analysis.match: A/B testing is not carried out yet; take the field out",
-        ),
-        (
-            "/spec/analysis/iterations",
-            json!(10),
-            "spec.analysis.iterations: iterating at one weight (A/B, blue/green) is not carried out yet; take it out and give stepWeight and maxWeight",
-        ),
-        (
-            "/spec/analysis/sessionAffinity",
-            json!({"cookieName": "x"}),
-            "spec.analysis.sessionAffinity: session affinity is not carried out yet; take the field out",
-        ),
-        (
-            "/spec/analysis/mirror",
-            json!(true),
-            "spec.analysis.mirror: mirroring is not carried out yet; take the field out",
-        ),
-        (
-            "/spec/analysis/webhooks",
-            json!([{"name": "x", "url": "http://x"}]),
-            "spec.analysis.webhooks: calling webhooks is not carried out yet; take the field out",
         ),
         (
             "/spec/analysis/alerts",
@@ -364,7 +330,7 @@ fn what_is_wrong_is_refused_with_its_path() {
         ("/spec/service/port", json!(null), "spec.service.port: the port is missing; give the port of the Service".to_owned()),
         ("/spec/service/port", json!("80"), "spec.service.port: a string stands where a whole number belongs; write a whole number".into()),
         ("/spec/targetRef/name", json!("Web_1"), "spec.targetRef.name: \"Web_1\" is not a name in Kubernetes; use lower-case letters, digits and dashes".into()),
-        ("/spec/analysis/stepWeight", json!(null), "spec.analysis.stepWeight: no step is given; give stepWeight, or stepWeights".into()),
+        ("/spec/analysis/stepWeight", json!(null), "spec.analysis.stepWeight: no step is given; give stepWeight, or stepWeights; or iterations, for blue/green".into()),
         ("/spec/analysis/stepWeights", json!([10, 20]), "spec.analysis.stepWeights: stepWeight is given too; keep one of the two".into()),
         ("/spec/analysis/settle", json!("a bit"), "spec.analysis.settle: \"a bit\" is not a duration of at most a day; write a duration like 10s".into()),
         ("/spec/analysis/metrics/0", json!({"name": "canary-errors", "thresholdRange": {"max": 80}}),
@@ -373,8 +339,8 @@ fn what_is_wrong_is_refused_with_its_path() {
          format!("{metric}: the metric \"request-duration\" has no bound, so that no value could fail it; give thresholdRange.min or thresholdRange.max")),
         ("/spec/analysis/metrics/0", json!({"name": "request-duration", "thresholdRange": {"max": 1}, "interval": "1m]) or vector(0"}),
          format!("{metric}.interval: \"1m]) or vector(0\" is not a duration; write a duration like 1m")),
-        ("/metadata/annotations/canary-mcp.dev~1gate", json!("promotion, traffic"),
-         "metadata.annotations[canary-mcp.dev/gate]: the gate \"traffic\" is not carried out yet; take it off; promotion is the one that is".into()),
+        ("/metadata/annotations/canary-mcp.dev~1gate", json!("promotion, trafic"),
+         "metadata.annotations[canary-mcp.dev/gate]: there is no gate \"trafic\"; write some of rollout, traffic, promotion, or take the annotation off".into()),
         ("/spec/autoscalerRef/primaryScalerReplicas", json!({"minReplicas": 5, "maxReplicas": 2}),
          "spec.autoscalerRef.primaryScalerReplicas: minReplicas 5 is greater than maxReplicas 2; make it at most maxReplicas".into()),
         ("/spec/service/delegation", json!(true), String::new()),
@@ -404,9 +370,9 @@ fn every_mistake_is_told_at_once() {
             "spec.provider",
             "spec.targetRef",
             "spec.service",
-            "spec.analysis.webhooks",
-            "spec.analysis.iterations",
             "spec.analysis.metrics[0].name",
+            "spec.analysis.webhooks[0].name",
+            "spec.analysis.webhooks[0].url",
         ]
     );
 }
@@ -417,7 +383,7 @@ fn gates_adoption_and_requests_are_annotations() {
         "/metadata/annotations/canary-mcp.dev~1gate",
         json!("promotion"),
     );
-    assert!(parse(&gated).unwrap().gate_promotion);
+    assert!(parse(&gated).unwrap().gates.promotion);
     assert!(!adopt(&gated));
     assert!(adopt(&with(
         "/metadata/annotations/canary-mcp.dev~1adopt",
@@ -435,6 +401,7 @@ fn gates_adoption_and_requests_are_annotations() {
             verb: Verb::Promote,
             run: Some("r1".into()),
             skip: true,
+            to: None,
             reason: None,
             by: Some("ann".into()),
             at: None,

@@ -64,7 +64,9 @@ fn traffic(run: &Value, weight: i64) -> Traffic {
 
 /// The first interval of a step is not written; before the first step there is none.
 fn iteration(run: &Value, stage: Stage, weight: i64) -> u32 {
-    let before = matches!(stage, Stage::Bootstrap
+    let before = matches!(
+        stage,
+        Stage::Bootstrap
             | Stage::Idle
             | Stage::Waiting
             | Stage::Starting

@@ -3,9 +3,12 @@ use serde_json::json;
 
 use super::*;
 use crate::decide::{
+    effect::Traffic,
     facts::Bounds,
+    plan::Outcome,
     state::{
-        Apart, CheckResult, Evidence, Phase, Skip, SkipSource, StepCheck, StepResult, Verdict,
+        Apart, CheckResult, Cookies, Evidence, Phase, Skip, SkipSource, StepCheck, StepResult,
+        Verdict, WaitFor, Waiting,
     },
 };
 
@@ -15,6 +18,7 @@ const HASH: &str = "v1-44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61
 fn extra(canary: &Value) -> Extra<'_> {
     Extra {
         canary,
+        iterations: 0,
         now: NOON,
         kind: "Deployment",
         refusals: &[],
@@ -26,7 +30,9 @@ fn progressing() -> State {
     State {
         phase: Phase::Progressing,
         stage: Stage::Analysing,
-        weight: 10,
+        traffic: Traffic::to_canary(10),
+        iteration: 1,
+        cookies: Cookies::default(),
         failed_checks: 1,
         last_applied: Some(HASH.into()),
         last_promoted: Some("v1-old".into()),
@@ -41,6 +47,9 @@ fn progressing() -> State {
             route_written_at: Some(NOON.plus(-1)),
             skip: None,
             reason: None,
+            outcome: None,
+            waiting: None,
+            reset: false,
         }),
         next_check_at: Some(NOON.plus(60_000)),
         handled_request: Some("7c1e".into()),
@@ -59,7 +68,7 @@ fn progressing() -> State {
             }],
             steps: vec![
                 StepResult {
-                    weight: 5,
+                    traffic: Traffic::to_canary(5),
                     at: NOON.plus(-60_000),
                     verdict: Some(Verdict::NoData),
                     checks: vec![StepCheck {
@@ -69,7 +78,7 @@ fn progressing() -> State {
                     }],
                 },
                 StepResult {
-                    weight: 10,
+                    traffic: Traffic::to_canary(10),
                     at: NOON,
                     verdict: None,
                     checks: vec![],
@@ -312,7 +321,7 @@ fn what_flagger_wrote_is_understood() {
         }});
         let got = state(&canary, NOON);
         assert_eq!((got.phase.name(), got.stage), (phase, stage));
-        assert_eq!((i64::from(got.weight), got.failed_checks), (weight, 2));
+        assert_eq!((i64::from(got.weight()), got.failed_checks), (weight, 2));
         assert_eq!(got.last_applied.as_deref(), Some("5978589476"));
         assert_eq!((got.last_promoted, got.run), (None, None));
         assert_eq!(got.since, Moment(1_784_628_000_000));
@@ -331,7 +340,7 @@ fn a_large_record_gives_up_its_oldest_values_and_then_its_oldest_steps() {
     let steps = |n: u8, checks: usize| Evidence {
         steps: (0..n)
             .map(|weight| StepResult {
-                weight,
+                traffic: Traffic::to_canary(weight),
                 at: NOON,
                 verdict: Some(Verdict::Pass),
                 checks: (0..checks)
@@ -356,7 +365,10 @@ fn a_large_record_gives_up_its_oldest_values_and_then_its_oldest_steps() {
         assert_eq!(read.merged > 0, merged_some, "{n} {checks}");
         assert_eq!(read.merged as usize + read.steps.len(), usize::from(n));
         let last = read.steps.last().unwrap();
-        assert_eq!((last.weight, last.checks.len()), (n - 1, last_has));
+        assert_eq!(
+            (last.traffic.canary(), last.checks.len()),
+            (n - 1, last_has)
+        );
     }
     let small = steps(30, 4);
     let kept = evidence::read(&json!({"canaryAnalysis": evidence::write(&small).unwrap()}));
@@ -391,10 +403,10 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn steps()(weight in 0_u8..=100, at in moments(), verdict in proptest::option::of(verdicts()),
+    fn steps()((weight, matched, mirror) in (0_u8..=100, any::<bool>(), 0_u8..=100), at in moments(), verdict in proptest::option::of(verdicts()),
                checks in proptest::collection::vec((names(), values(), verdicts()), 0..3)) -> StepResult {
         let checks = checks.into_iter().map(|(name, value, verdict)| StepCheck { name, value, verdict }).collect();
-        StepResult { weight, at, verdict, checks }
+        StepResult { traffic: Traffic::stored(weight, matched, mirror), at, verdict, checks }
     }
 }
 
@@ -433,21 +445,44 @@ fn stages() -> impl Strategy<Value = Stage> {
     ]
 }
 
+fn outcomes() -> impl Strategy<Value = Option<Outcome>> {
+    proptest::option::of(proptest::sample::select(
+        Outcome::ALL.map(|(_, outcome)| outcome).to_vec(),
+    ))
+}
+
 prop_compose! {
-    fn runs()(id in names(), n in 0_u32..99, revision in names(), template in names(), previous in proptest::option::of(names()),
-              started_at in moments(), stage_at in moments(), route_written_at in proptest::option::of(moments()),
-              skip in proptest::option::of(skips()), reason in proptest::option::of("\\PC{1,30}")) -> Run {
-        Run { id, n, revision, template, previous, started_at, stage_at, route_written_at, skip, reason }
+    fn waits()(what in proptest::sample::select(vec![WaitFor::Rollout, WaitFor::Traffic, WaitFor::Promotion, WaitFor::Queue]),
+               hook in proptest::option::of(names()), since in moments()) -> Waiting {
+        Waiting { what, hook, since }
     }
 }
 
 prop_compose! {
-    fn states()(phase in proptest::sample::select(&Phase::ALL[..]), stage in stages(), weight in 0_u8..=100,
+    fn cookies()(canary in proptest::option::of(names()), primary in proptest::option::of(names()),
+                 previous in proptest::option::of(names())) -> Cookies {
+        Cookies { canary, primary, previous }
+    }
+}
+
+prop_compose! {
+    fn runs()(id in names(), n in 0_u32..99, revision in names(), template in names(), previous in proptest::option::of(names()),
+              started_at in moments(), stage_at in moments(), route_written_at in proptest::option::of(moments()),
+              skip in proptest::option::of(skips()), reason in proptest::option::of("\\PC{1,30}"),
+              (outcome, waiting, reset) in (outcomes(), proptest::option::of(waits()), any::<bool>())) -> Run {
+        Run { id, n, revision, template, previous, started_at, stage_at, route_written_at, skip, reason, outcome, waiting, reset }
+    }
+}
+
+prop_compose! {
+    fn states()(phase in proptest::sample::select(&Phase::ALL[..]), stage in stages(), (weight, matched, mirror) in (0_u8..=100, any::<bool>(), 0_u8..=100),
+                iteration in 2_u32..9, cookies in cookies(),
                 failed_checks in 0_u32..99, last_applied in proptest::option::of(names()),
                 last_promoted in proptest::option::of(names()), run in runs(),
                 next_check_at in proptest::option::of(moments()), handled_request in proptest::option::of(names()),
                 evidence in evidences(), since in moments()) -> State {
-        State { phase, stage, weight, failed_checks, last_applied, last_promoted, run: Some(run), next_check_at,
+        let traffic = Traffic::stored(weight, matched, mirror);
+        State { phase, stage, traffic, iteration, cookies, failed_checks, last_applied, last_promoted, run: Some(run), next_check_at,
                 handled_request, evidence, since }
     }
 }

@@ -43,7 +43,9 @@ pub fn view(objects: &Objects, now: Moment, settings: &Settings) -> RolloutView 
         cluster: objects.cluster.clone(),
         namespace: canary.namespace().to_owned(),
         name: canary.name().to_owned(),
-        strategy: plan.map_or("canary", |plan| plan.strategy.name()).to_owned(),
+        strategy: plan
+            .map_or("canary", |plan| plan.strategy.name())
+            .to_owned(),
         phase: state.phase,
         waiting_for: waiting_for(objects, &state, &parsed),
         weight: WeightView {
@@ -121,7 +123,11 @@ fn cursor(state: &State) -> String {
     };
     let nth = Some(state.iteration).filter(|n| *n > 1);
     let nth = nth.map_or(String::new(), |n| format!(":{n}"));
-    format!("run{run}:{}:{}{more}{nth}", state.phase.name(), traffic.canary())
+    format!(
+        "run{run}:{}:{}{more}{nth}",
+        state.phase.name(),
+        traffic.canary()
+    )
 }
 
 /// The current step: by weight while it is analysed, all of them from the promotion on, as many as there were after the end.
@@ -221,7 +227,10 @@ fn held_back(waiting: &Waiting) -> WaitingFor {
             "nothing has to be done; promote with skip_analysis does not go before them".to_owned(),
         ),
         (_, Some(hook)) => (
-            format!("the webhook {} to open the {gate} gate", clean(hook, LONGEST)),
+            format!(
+                "the webhook {} to open the {gate} gate",
+                clean(hook, LONGEST)
+            ),
             "approve it where that webhook asks, or call rollback".to_owned(),
         ),
         (_, None) => (

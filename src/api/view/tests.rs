@@ -277,7 +277,7 @@ fn the_table_has_a_row_for_each_and_a_refused_canary_says_why() {
     objects.canary = Arc::new(canary);
     assert_eq!(
         of(&objects).reason.unwrap(),
-        "spec.provider: the routing provider \"nginx\" is not carried out yet; set istio, the one that is"
+        "spec.provider: the routing provider \"nginx\" is not carried out yet; set one of istio, gatewayapi:v1, kubernetes"
     );
 }
 
@@ -294,7 +294,7 @@ fn a_canary_that_is_spoilt_in_mid_run_is_waited_for() {
         Some(WaitingFor {
             what: "a Canary that can be carried out, it was changed in mid-run".into(),
             since: Some("2026-07-21T11:57:00Z".into()),
-            how: Some("spec.provider: the routing provider \"nginx\" is not carried out yet; set istio, the one that is".into()),
+            how: Some("spec.provider: the routing provider \"nginx\" is not carried out yet; set one of istio, gatewayapi:v1, kubernetes".into()),
         })
     );
 }
@@ -309,6 +309,8 @@ fn steps_between_two_looks_are_told() {
     };
     let step = |weight, value| StepView {
         weight,
+        mirrored: None,
+        matched: None,
         at: String::new(),
         verdict: Some(Verdict::Pass),
         checks: vec![

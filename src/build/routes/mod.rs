@@ -11,7 +11,7 @@ use crate::{
     build::Stamp,
     decide::{
         effect::Traffic,
-        plan::{Plan, Router},
+        plan::{Plan, Router, Strategy},
         state::Cookies,
     },
 };
@@ -88,8 +88,12 @@ pub fn kind(plan: &Plan) -> &'static str {
 #[must_use]
 pub fn writer(plan: &Plan, objects: &Objects) -> Option<String> {
     let entries = carrier(plan, objects)?.array_at("/metadata/managedFields");
-    let spec = entries.iter().filter(|e| e.str_at("/subresource").is_none());
-    let spec: Vec<_> = spec.filter(|e| e.pointer("/fieldsV1/f:spec").is_some()).collect();
+    let spec = entries
+        .iter()
+        .filter(|e| e.str_at("/subresource").is_none());
+    let spec: Vec<_> = spec
+        .filter(|e| e.pointer("/fieldsV1/f:spec").is_some())
+        .collect();
     let newest = spec.iter().filter_map(|e| e.str_at("/time")).max()?;
     let mut last = spec.iter().filter(|e| e.str_at("/time") == Some(newest));
     let (one, other) = (last.next()?.str_at("/manager")?, last.next());
@@ -100,11 +104,44 @@ pub fn writer(plan: &Plan, objects: &Objects) -> Option<String> {
 #[must_use]
 pub fn check(plan: &Plan) -> Vec<Refusal> {
     match plan.router {
-        Router::Istio => Vec::new(),
+        Router::Istio => not_yet(plan),
         Router::GatewayApi | Router::Kubernetes => vec![Refusal::new(
             "spec.provider",
-            format!("the routing provider {} is not carried out yet", plan.router.name()),
+            format!(
+                "the routing provider {} is not carried out yet",
+                plan.router.name()
+            ),
             "set istio, the one that is",
         )],
     }
+}
+
+fn not_yet(plan: &Plan) -> Vec<Refusal> {
+    let tcp = plan.service.app_protocol.as_deref();
+    let tcp = tcp.is_some_and(|p| p.eq_ignore_ascii_case("tcp"));
+    let mirror = plan.steps.iter().any(|s| s.traffic.mirror() > 0);
+    [
+        (
+            plan.strategy == Strategy::AbTesting,
+            "spec.analysis.match",
+            "A/B testing",
+        ),
+        (mirror, "spec.analysis.mirror", "mirroring"),
+        (
+            plan.affinity.is_some(),
+            "spec.analysis.sessionAffinity",
+            "session affinity",
+        ),
+        (tcp, "spec.service.appProtocol", "splitting TCP connections"),
+    ]
+    .into_iter()
+    .filter(|(wanted, _, _)| *wanted)
+    .map(|(_, path, what)| {
+        Refusal::new(
+            path,
+            format!("{what} is not carried out yet"),
+            "take the field out",
+        )
+    })
+    .collect()
 }

@@ -6,8 +6,11 @@ use serde_json::{Value, json};
 
 use super::fixtures::*;
 use crate::{
-    build::{check::check, routes::istio},
-    decide::effect::Weights,
+    build::{
+        check::check,
+        routes::{self, istio},
+    },
+    decide::{effect::Traffic, state::Cookies},
 };
 
 fn rule_json(name: &str, spec: &Value) -> Value {
@@ -47,7 +50,11 @@ fn the_routes_begin_with_all_traffic_on_the_primary() {
         ]
     );
     assert_eq!(istio::read(&objects), None);
-    assert!(!istio::ready(&plan_of(&objects), &objects));
+    assert!(!routes::ready(
+        &plan_of(&objects),
+        &objects,
+        &Cookies::default()
+    ));
 }
 
 #[test]
@@ -96,24 +103,24 @@ fn weights_are_written_read_and_kept_when_the_route_is_put_right() {
     let plan = plan_of(&objects);
     let writes = istio::ensure(&plan, &objects, &stamp());
     apply(&mut objects, writes);
-    assert!(istio::ready(&plan, &objects));
-    assert_eq!(istio::read(&objects), Some(Weights::PRIMARY));
-    let writes = istio::set_weights(&objects, Weights::to_canary(15));
+    assert!(routes::ready(&plan, &objects, &Cookies::default()));
+    assert_eq!(istio::read(&objects), Some(Traffic::PRIMARY));
+    let writes = istio::set(&objects, Traffic::to_canary(15));
     assert_eq!(
         patched(&writes),
         json!([{"op": "add", "path": "/spec/http/0/route/0/weight", "value": 85},
                {"op": "add", "path": "/spec/http/0/route/1/weight", "value": 15}])
     );
     apply(&mut objects, writes);
-    assert_eq!(istio::read(&objects), Some(Weights::to_canary(15)));
-    assert_eq!(istio::set_weights(&objects, Weights::to_canary(15)), []);
+    assert_eq!(istio::read(&objects), Some(Traffic::to_canary(15)));
+    assert_eq!(istio::set(&objects, Traffic::to_canary(15)), []);
     assert_eq!(istio::ensure(&plan, &objects, &stamp()), []);
 
     let mut edited = (**objects.virtual_service.as_ref().unwrap()).clone();
     edited["spec"]["hosts"] = json!(["elsewhere"]);
     edited["spec"]["http"][0]["timeout"] = json!("1s");
     objects.virtual_service = Some(Arc::new(edited));
-    assert!(!istio::ready(&plan, &objects));
+    assert!(!routes::ready(&plan, &objects, &Cookies::default()));
     let writes = istio::ensure(&plan, &objects, &stamp());
     assert_eq!(
         patched(&writes),
@@ -129,7 +136,7 @@ fn a_stored_split_is_read_whatever_its_spelling() {
         objects.virtual_service = Some(Arc::new(json!({
             "metadata": {"name": "mcp-server", "namespace": "ai-platform"}, "spec": {"http": [{"route": route}]}
         })));
-        istio::read(&objects).map(Weights::canary)
+        istio::read(&objects).map(Traffic::canary)
     };
     let to = |host: &str, weight: Value| json!({"destination": {"host": host}, "weight": weight});
     let primary = |weight: Value| to("mcp-server-primary", weight);
@@ -187,8 +194,8 @@ fn a_route_of_others_is_saved_once_and_only_its_destinations_change() {
         ])
     );
     apply(&mut objects, writes);
-    assert!(istio::ready(&plan, &objects));
-    let writes = istio::set_weights(&objects, Weights::to_canary(5));
+    assert!(routes::ready(&plan, &objects, &Cookies::default()));
+    let writes = istio::set(&objects, Traffic::to_canary(5));
     apply(&mut objects, writes);
     let route = objects.virtual_service.as_ref().unwrap();
     assert_eq!(route["spec"]["http"][1]["route"][1]["weight"], 5);

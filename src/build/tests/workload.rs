@@ -270,7 +270,7 @@ fn the_target_is_scaled_by_flaggers_rule() {
             Some(min) => objects.scaler = Some(Arc::new(json!({"spec": {"minReplicaCount": min}}))),
             None => plan.scaler = None,
         }
-        let up = workload::scale_up(&plan, &objects);
+        let up = workload::scale_up(&plan, &objects, None);
         up.first().map(|write| {
             let Write::Scale { replicas, .. } = write else {
                 panic!("{write:?}");
@@ -307,6 +307,9 @@ fn run(n: u32, tag: &str, previous: Option<&str>) -> Run {
         route_written_at: None,
         skip: None,
         reason: None,
+        outcome: None,
+        waiting: None,
+        reset: false,
     }
 }
 

@@ -222,6 +222,23 @@ pub fn metrics_server(value: &str) -> Result<String, String> {
     }
 }
 
+/// The address of a receiver of events. It may be a secret as a whole: no text holds it.
+///
+/// # Errors
+/// It is no URL, or has credentials in it, which would not be sent.
+pub fn event_webhook(value: &str) -> Result<String, String> {
+    let fits = |url: &reqwest::Url| matches!(url.scheme(), "http" | "https") && url.has_host();
+    match reqwest::Url::parse(value) {
+        Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+            Err("has a user name or password in it, which would not be sent".to_owned())
+        }
+        Ok(url) if fits(&url) => Ok(value.to_owned()),
+        Ok(_) | Err(_) => {
+            Err("is not an http or https URL, as in http://event-receiver.monitoring/".to_owned())
+        }
+    }
+}
+
 /// Labels that tell a target's pods, at least one.
 ///
 /// # Errors

@@ -21,7 +21,10 @@ pub fn steps(
     };
     let mut steps: Vec<PlanStep> = mirrors.iter().map(|m| one(Traffic::mirrored(*m))).collect();
     lengthen(&mut steps, mirrored);
-    let mut weights: Vec<PlanStep> = weights.iter().map(|w| one(Traffic::to_canary(*w))).collect();
+    let mut weights: Vec<PlanStep> = weights
+        .iter()
+        .map(|w| one(Traffic::to_canary(*w)))
+        .collect();
     for (step, pause) in weights.iter_mut().zip(pauses) {
         step.intervals = step.intervals.saturating_add(*pause);
     }

@@ -5,6 +5,7 @@
 
 use super::fixtures::{at, plan, seen, state, text};
 use crate::decide::{
+    effect::Traffic,
     facts::{Answers, Seen},
     plan::Plan,
     state::{Phase, Stage, State},
@@ -25,7 +26,7 @@ fn bare() -> Seen {
         s.services_ready = false;
         s.apex_on_primary = false;
         s.route_ready = false;
-        s.weights = None;
+        s.traffic = None;
         s.primary_scaler_ready = false;
         s.target_equals_primary = false;
     })
@@ -67,7 +68,7 @@ fn bootstrap_serves_from_the_target_until_the_primary_can() {
                 *s = made.clone().primary_dead().with(|s| {
                     s.apex_on_primary = false;
                     s.route_ready = false;
-                    s.weights = None;
+                    s.traffic = None;
                 });
             }),
             "Bootstrap Initializing 0% failed 0 |  |  | change",
@@ -83,7 +84,7 @@ fn bootstrap_serves_from_the_target_until_the_primary_can() {
             begun(),
             made.clone().with(|s| {
                 s.route_ready = false;
-                s.weights = None;
+                s.traffic = None;
             }),
             "Bootstrap Initializing 0% failed 0 | Route, 100/0 |  | again",
         ),
@@ -260,7 +261,7 @@ fn idle_finds_revisions_and_keeps_its_shape() {
                 s.services_ready = false;
                 s.apex_on_primary = false;
                 s.route_ready = false;
-                s.weights = None;
+                s.traffic = None;
             }),
             "Idle Succeeded 0% failed 0 | Services, Apex, Route, 100/0 |  | again",
         ),
@@ -272,7 +273,7 @@ fn idle_finds_revisions_and_keeps_its_shape() {
         ),
         (
             "traffic returns with the primary",
-            state().failed().with(|s| s.weight = 100),
+            state().failed().with(|s| s.traffic = Traffic::CANARY),
             seen().edited("v2").weight(100).with(|s| {
                 by_hand(s);
                 s.scaler_paused = Some(false);
@@ -282,7 +283,7 @@ fn idle_finds_revisions_and_keeps_its_shape() {
         (
             "which the machine does as it reverts",
             state().failed().with(|s| {
-                s.weight = 100;
+                s.traffic = Traffic::CANARY;
                 s.run.as_mut().unwrap().route_written_at = None;
             }),
             seen().edited("v2").weight(100).with(by_hand),
@@ -297,7 +298,7 @@ fn idle_finds_revisions_and_keeps_its_shape() {
 #[test]
 fn a_failed_promotion_of_flaggers_gives_the_traffic_back_without_a_run() {
     let theirs = state().failed().with(|s| {
-        s.weight = 100;
+        s.traffic = Traffic::CANARY;
         s.run = None;
     });
     let rows = [

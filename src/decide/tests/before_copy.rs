@@ -3,7 +3,7 @@
 //! A row is a situation and the decision as text: stage, phase, weight and failed checks that are recorded; effects in order; what is told
 //! (`!` is a Warning); when to step again.
 
-use super::fixtures::{answer, fail, pass, plan, seen, state, text};
+use super::fixtures::{answer, fail, pass, plan, seen, state, text, weights};
 use crate::decide::{
     facts::{Answers, Reading, Seen},
     plan::Plan,

@@ -4,12 +4,12 @@ use crate::decide::{
     Act, Step, Wait,
     effect::{Effect, Traffic},
     facts::{
-        Analysis, Answers, Bounds, Crash, Moment, NextRun, Reading, Request, Sample, Seen, Slot, Verb,
-        Workload,
+        Analysis, Answers, Bounds, Crash, Moment, NextRun, Reading, Request, Sample, Seen, Slot,
+        Verb, Workload,
     },
     plan::{
-        Check, Gates, Labels, Plan, PlanStep, PortRef, Router, Scaler, Service, Source, Strategy,
-        ThresholdMode,
+        Affinity, Check, Gates, Hook, HookKind, Labels, Plan, PlanStep, PortRef, Router, Scaler,
+        Service, Source, Strategy, ThresholdMode,
     },
     state::{
         Cookies, Evidence, Phase, Run, Skip, SkipSource, Stage, State, StepResult, Verdict,
@@ -83,6 +83,34 @@ pub(super) fn plan() -> Plan {
 /// Weighted steps of one interval each.
 pub(super) fn weights(all: &[u8]) -> Vec<PlanStep> {
     strategy::canary::steps(&[], 0, all, &[], 0, 0)
+}
+
+/// A hook of this name and kind, with what Flagger takes by default.
+pub(super) fn hook(name: &str, kind: HookKind) -> Hook {
+    Hook {
+        name: name.to_owned(),
+        kind,
+        url: format!("http://hooks.test/{name}"),
+        timeout: 10_000,
+        retries: 0,
+        disable_tls: false,
+        mute_alert: false,
+        metadata: Vec::new(),
+        when: Vec::new(),
+        events: Vec::new(),
+        request: None,
+    }
+}
+
+/// Session affinity by both cookies.
+pub(super) fn sticky() -> Affinity {
+    Affinity {
+        cookie: "canary".to_owned(),
+        primary_cookie: Some("primary".to_owned()),
+        max_age: 86_400,
+        primary_max_age: 60,
+        attributes: Vec::new(),
+    }
 }
 
 pub(super) fn check(name: &str, min: Option<f64>, max: Option<f64>, source: Source) -> Check {

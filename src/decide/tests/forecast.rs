@@ -1,6 +1,6 @@
 //! What a run is going to do, beside timelines that people have written down.
 
-use super::fixtures::{plan, seen, state};
+use super::fixtures::{plan, seen, state, weights};
 use crate::decide::{
     facts::{Moment, Seen},
     forecast::{Forecast, forecast},

@@ -3,20 +3,24 @@
 use proptest::prelude::*;
 
 use super::{
-    fixtures::{plan, text},
+    fixtures::{hook, plan, sticky, text},
     world::{Event, Health, World},
 };
 use crate::decide::{
     Act, Step, Wait,
     effect::{Copied, Effect, Traffic},
-    facts::{Answers, Question, Verb},
+    facts::{Answers, HookAnswer, HookCall, Question, Slot, Verb},
+    plan::{
+        CanaryReplicas, Gates, Hook, HookKind, PlanStep, Router, Strategy as Kind, ThresholdMode,
+    },
     rules,
-    state::{Phase, Stage, State},
+    state::{Phase, Skip, Stage, State, WaitFor},
     step,
+    strategy::{ab, blue_green, canary},
 };
 
 /// Steps without rest that the machine may take at one moment.
-const MOST: usize = 20;
+const MOST: usize = 40;
 
 /// Steps until the machine rests, with every invariant asserted on the way; the last wait.
 pub(super) fn rest(world: &mut World) -> Wait {
@@ -30,10 +34,26 @@ fn run(world: &mut World, crashes: bool) -> Wait {
         let decided = step(&world.plan, &world.state, &world.seen(), &answers);
         trace.push(text(&decided));
         match decided {
-            Step::Ask(Question::Analysis) => answers.analysis = Some(world.analysis()),
-            Step::Ask(Question::Hook(_)) => unreachable!("no hooks"),
+            Step::Ask(Question::Analysis) => {
+                answers.analysis = Some(world.analysis());
+                let refused = asked(world, &answers, HookKind::Rollout) == Some(false);
+                if let (true, Some(found)) = (refused, &mut world.found) {
+                    found.1 = Health::Bad;
+                }
+            }
+            Step::Ask(Question::Hook(call)) => {
+                let kind = world.plan.hooks[call.hook].kind;
+                assert!(answers.hook(&call).is_none(), "asks twice: {trace:#?}");
+                let answer = if world.says_yes(kind) {
+                    HookAnswer::Ok
+                } else {
+                    HookAnswer::Refused("no".to_owned())
+                };
+                answers.hooks.push((call, answer));
+            }
             Step::Act(act) => {
                 check_act(world, &act, &trace);
+                check_gates(world, &act, &answers, &trace);
                 let before = world.clone();
                 carry_out(world, &act, act.effects.len(), &trace);
                 world.state = act.next.clone();
@@ -49,6 +69,62 @@ fn run(world: &mut World, crashes: bool) -> Wait {
         }
     }
     panic!("no rest after {MOST} steps: {trace:#?}");
+}
+
+/// What the hooks of a kind said in this tick: `None` when none was asked.
+fn asked(world: &World, answers: &Answers, kind: HookKind) -> Option<bool> {
+    let of_kind = |call: &HookCall| world.plan.hooks[call.hook].kind == kind;
+    let said = answers.hooks.iter().filter(|(call, _)| of_kind(call));
+    said.map(|(_, answer)| *answer == HookAnswer::Ok).last()
+}
+
+/// What a gate or a hook holds back is not done before it is open.
+fn check_gates(world: &World, act: &Act, answers: &Answers, trace: &[String]) {
+    let (plan, now, next) = (&world.plan, &world.state, &act.next);
+    if now.run.as_ref().map(|r| &r.id) != next.run.as_ref().map(|r| &r.id) {
+        return;
+    }
+    let skip = next.run.as_ref().and_then(|r| r.skip.as_ref());
+    let approved = world.request.as_ref().is_some_and(|r| {
+        r.verb == Verb::Promote
+            && !r.skip
+            && now.handled_request.as_ref() != Some(&r.id)
+            && next.handled_request.as_ref() == Some(&r.id)
+    });
+    let open = |built_in: bool, kind: HookKind| {
+        let hooks = plan.hooks(kind).next().is_none() || asked(world, answers, kind) == Some(true);
+        hooks && (!built_in || approved)
+    };
+    let queue = now.run.as_ref().and_then(|r| r.waiting.as_ref());
+    let queued = queue.is_some_and(|w| w.what == WaitFor::Queue);
+    if now.stage == Stage::Waiting && next.stage == Stage::Starting {
+        let by_person = skip.is_some_and(Skip::by_person);
+        assert!(
+            queued || by_person || open(plan.gates.rollout, HookKind::ConfirmRollout),
+            "the rollout gate is closed: {trace:#?}"
+        );
+        let full = matches!(world.slot, Slot::Queued { .. });
+        assert!(!full, "the queue is full: {trace:#?}");
+    }
+    let more = next.traffic.serves() && next.traffic.raises(now.traffic);
+    let before_copy = matches!(next.stage, Stage::Analysing);
+    let weights = plan.strategy == Kind::Canary;
+    if more && before_copy && plan.strategy != Kind::BlueGreen {
+        let hooks = !weights || open(false, HookKind::ConfirmTrafficIncrease);
+        assert!(
+            hooks && (!plan.gates.traffic || approved),
+            "the traffic gate is closed: {trace:#?}"
+        );
+    }
+    let copies = next.stage == Stage::Copying && now.stage != Stage::Copying;
+    let switch = more && before_copy && plan.strategy == Kind::BlueGreen;
+    let asked_before = plan.strategy == Kind::BlueGreen && plan.last_weight() == 100;
+    if (copies && skip.is_none() && !asked_before) || switch {
+        assert!(
+            open(plan.gates.promotion, HookKind::ConfirmPromotion),
+            "the promotion gate is closed: {trace:#?}"
+        );
+    }
 }
 
 /// Applies the first `count` effects, with what holds for each one.
@@ -69,42 +145,44 @@ fn check_effect(world: &World, effect: Effect, trace: &[String]) {
     let (primary, canary) = (world.primary_endpoints() > 0, world.target.endpoints() > 0);
     match effect {
         Effect::Traffic(to) => {
-            let from = world.share();
-            let next = world.plan.steps.iter().find(|s| **s > world.state.weight());
-            let most = match world.state.stage {
-                Stage::Starting | Stage::Analysing | Stage::Gated => {
-                    *next.unwrap_or(&world.state.weight())
+            let from = world.traffic();
+            let now = world.state.traffic;
+            let reach = |t: Traffic| (t.canary(), t.matches(), t.mirror());
+            let mut later = world.plan.steps.iter().map(|s| s.traffic);
+            let next = later.find(|t| reach(*t) > reach(now)).unwrap_or(now);
+            let first = world.plan.steps[0].traffic;
+            let ok = match world.state.stage {
+                Stage::Starting => to == Traffic::PRIMARY || to == first,
+                Stage::Analysing | Stage::Gated => {
+                    to == now || to == next || to == Traffic::PRIMARY
                 }
-                Stage::Bootstrap => 0,
+                Stage::Bootstrap | Stage::Waiting => to == Traffic::PRIMARY,
                 Stage::Idle
                 | Stage::Copying
                 | Stage::Shifting
                 | Stage::Settling
                 | Stage::Reverting
                 | Stage::Restoring => {
-                    if primary {
-                        world.state.weight
-                    } else {
-                        100
-                    }
+                    let less = !to.matches() && to.mirror() == 0 && to.canary() <= now.canary();
+                    to == now || less || (!primary && to == Traffic::CANARY)
                 }
             };
+            assert!(ok, "1: {to:?} from {now:?}: {trace:#?}");
             assert!(
-                to.canary() <= most,
-                "1: {} > {most}: {trace:#?}",
-                to.canary()
-            );
-            assert!(
-                !(to.canary() > from && primary && !canary),
+                !(to.raises(from) && primary && !canary),
                 "2: dead canary: {trace:#?}"
             );
             assert!(
-                !(to.canary() < from && canary && !primary),
+                !(to.canary() < from.canary() && canary && !primary),
                 "2: dead primary: {trace:#?}"
             );
         }
         Effect::ScaleToZero | Effect::PauseScaler => {
-            assert_eq!(world.share(), 0, "3: the canary has traffic: {trace:#?}");
+            assert_eq!(
+                world.traffic(),
+                Traffic::PRIMARY,
+                "3: the canary has traffic: {trace:#?}"
+            );
             let quiet = world.quiet_since.map(|at| world.now.since(at));
             assert!(
                 quiet >= Some(world.plan.settle),
@@ -141,6 +219,10 @@ fn check_effect(world: &World, effect: Effect, trace: &[String]) {
                 "4: made new: {trace:#?}"
             );
         }
+        Effect::Target => {
+            assert_eq!(world.state.stage, Stage::Idle, "the target: {trace:#?}");
+            assert!(!world.traffic().serves(), "the target: {trace:#?}");
+        }
         Effect::Pin
         | Effect::Services
         | Effect::CreatePrimaryScaler
@@ -148,7 +230,6 @@ fn check_effect(world: &World, effect: Effect, trace: &[String]) {
         | Effect::Route
         | Effect::ResumeScaler
         | Effect::ScaleUp(_)
-        | Effect::Target
         | Effect::TakeOff(_)
         | Effect::SyncPrimaryScaler => {}
     }
@@ -180,13 +261,13 @@ fn check_act(world: &World, act: &Act, trace: &[String]) {
     let ends = act.next.stage == Stage::Idle && world.state.stage != Stage::Idle;
     if ends && !world.plan.suspend {
         let (primary, canary) = (world.primary_endpoints() > 0, world.target.endpoints() > 0);
-        let share = world.share();
+        let traffic = world.traffic();
         assert!(
-            !(share > 0 && !canary && primary),
+            !(traffic.serves() && !canary && primary),
             "6: on a dead canary: {trace:#?}"
         );
         assert!(
-            !(share < 100 && !primary && canary),
+            !(traffic.canary() < 100 && !primary && canary),
             "6: on a dead primary: {trace:#?}"
         );
     }
@@ -213,21 +294,20 @@ fn check_rest(world: &World, trace: &[String]) {
     }
     let (primary, canary) = (world.primary_endpoints() > 0, world.target.endpoints() > 0);
     assert!(
-        !(world.share() > 0 && !canary && primary),
+        !(world.traffic().serves() && !canary && primary),
         "2: a dead canary keeps traffic: {trace:#?}"
     );
     let stage = world.state.stage;
     if stage.copied() {
         assert!(
-            !(world.share() < 100 && !primary && canary),
+            !(world.traffic().canary() < 100 && !primary && canary),
             "2: a dead primary keeps traffic: {trace:#?}"
         );
     }
     let run = world.state.run.as_ref().map(|r| r.revision.clone());
     if stage.copied() && primary && run != Some(format!("v{}", world.target.template)) {
-        assert_eq!(
-            world.share(),
-            0,
+        assert!(
+            !world.traffic().serves(),
             "4: traffic to what nobody analysed: {trace:#?}"
         );
     }
@@ -238,14 +318,21 @@ fn check_rest(world: &World, trace: &[String]) {
                 "5: running at zero: {trace:#?}"
             );
         }
-        Stage::Idle if act.wait == Wait::Change && primary && world.state.weight() == 0 => {
+        // A route that is not carried out says nothing of where the traffic is.
+        Stage::Idle if world.pending => {}
+        Stage::Idle if act.wait == Wait::Change && primary && !world.state.traffic.serves() => {
             assert!(
                 world.target.desired == 0 && world.paused,
                 "5: idle and up: {trace:#?}"
             );
             assert_eq!(world.route, Some(Traffic::PRIMARY), "5: {trace:#?}");
         }
-        Stage::Idle | Stage::Bootstrap | Stage::Settling | Stage::Reverting | Stage::Restoring => {}
+        Stage::Idle
+        | Stage::Waiting
+        | Stage::Bootstrap
+        | Stage::Settling
+        | Stage::Reverting
+        | Stage::Restoring => {}
     }
 }
 
@@ -291,17 +378,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Health::Bad),
         1 => Just(Health::Silent)
     ];
-    let wish = (any::<bool>(), any::<bool>(), prop::bool::weighted(0.1)).prop_map(
-        |(rollback, skip, stale)| Event::Wish {
-            verb: if rollback {
-                Verb::Rollback
-            } else {
-                Verb::Promote
-            },
-            skip,
-            stale,
-        },
-    );
+    let verbs = vec![Verb::Rollback, Verb::Promote, Verb::Promote, Verb::Reset];
+    let verb = prop::sample::select(verbs);
+    let wish = (verb, any::<bool>(), prop::bool::weighted(0.1))
+        .prop_map(|(verb, skip, stale)| Event::Wish { verb, skip, stale });
     let clock = prop::sample::select(vec![1, 5, 10, 60, 60, 60, 700]).prop_map(Event::Seconds);
     prop_oneof![
         12 => clock,
@@ -310,10 +390,15 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (1_u8..5).prop_map(Event::Edit),
         3 => health.prop_map(Event::Analysis),
         3 => wish,
+        3 => (hook_kinds(), any::<bool>()).prop_map(|(kind, yes)| Event::Hook(kind, yes)),
+        1 => (1_u8..5, any::<bool>()).prop_map(|(template, skip)| Event::BackTo { template, skip }),
         8 => prop::sample::select(vec![
             Event::CanaryShort, Event::CanaryDies, Event::CanaryCrashes, Event::CanaryLate,
             Event::PrimaryShort, Event::PrimaryDies, Event::PrimaryCrashes, Event::PrimaryLate,
-            Event::PrimaryDeleted, Event::EditBack, Event::Gate(true), Event::Gate(false),
+            Event::PrimaryDeleted, Event::EditBack, Event::Gates(false, false, true), Event::Gates(true, true, true),
+            Event::Gates(false, true, false), Event::Gates(false, false, false),
+            Event::Pending(true), Event::Pending(false), Event::Queue(Some(true)), Event::Queue(Some(false)), Event::Queue(None),
+            Event::SkipAnnotation, Event::ResetAnnotation, Event::MatchByHand, Event::MirrorByHand(40),
             Event::Suspend(true), Event::Suspend(false), Event::Suspend(false),
             Event::Parted(true), Event::Parted(false), Event::SkipAnalysis(true), Event::SkipAnalysis(false), Event::Threshold(1),
             Event::Threshold(3), Event::Steps(20), Event::Steps(10), Event::RouteByHand(0),
@@ -327,16 +412,104 @@ pub(super) fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event(), 1..60)
 }
 
-/// A plan with or without the shift back in steps, and with a settle of zero now and then.
-pub(super) fn plans() -> impl Strategy<Value = crate::decide::plan::Plan> {
-    (prop::option::of(1_u8..10), prop::bool::weighted(0.2)).prop_map(|(back, no_settle)| {
-        let mut plan = plan();
-        plan.step_weight_promotion = back;
-        if no_settle {
-            plan.settle = 0;
-        }
-        plan
+fn hook_kinds() -> impl Strategy<Value = HookKind> {
+    let asked = HookKind::ALL.map(|(_, kind)| kind).to_vec();
+    let asked = asked.into_iter().filter(|kind| *kind != HookKind::Event);
+    prop::sample::select(asked.collect::<Vec<_>>())
+}
+
+/// The steps of every strategy.
+fn strategies() -> impl Strategy<Value = (Kind, Router, Vec<PlanStep>)> {
+    let canary = (
+        prop::sample::select(vec![vec![], vec![100], vec![10, 60]]),
+        0_u32..4,
+        prop::sample::select(vec![vec![5, 10, 15], vec![50, 100], vec![100]]),
+        prop::collection::vec(0_u32..3, 0..3),
+        0_u32..5,
+        0_u32..3,
+    );
+    let canary = canary.prop_map(|(mirrors, mirrored, weights, pauses, iterations, hold)| {
+        let steps = canary::steps(&mirrors, mirrored, &weights, &pauses, iterations, hold);
+        (Kind::Canary, Router::Istio, steps)
+    });
+    let plain = Just((Kind::Canary, Router::Istio, plan().steps));
+    let ab = (1_u32..4, 0_u32..3).prop_map(|(iterations, hold)| {
+        (
+            Kind::AbTesting,
+            Router::GatewayApi,
+            ab::steps(iterations, hold),
+        )
+    });
+    let router = prop::sample::select(vec![Router::Istio, Router::Kubernetes]);
+    let blue_green = (router, any::<bool>(), 1_u32..4, 0_u32..3);
+    let blue_green = blue_green.prop_map(|(router, mirror, iterations, hold)| {
+        let mirrors: &[u8] = if mirror && router == Router::Istio {
+            &[20, 100]
+        } else {
+            &[]
+        };
+        let steps = blue_green::steps(router, mirrors, iterations, hold);
+        (Kind::BlueGreen, router, steps)
+    });
+    prop_oneof![2 => plain, 3 => canary, 2 => ab, 3 => blue_green]
+}
+
+/// One hook of each of some kinds, two of one now and then.
+fn hooks() -> impl Strategy<Value = Vec<Hook>> {
+    let some = prop::collection::vec(hook_kinds(), 0..5);
+    prop_oneof![2 => Just(Vec::new()), 3 => some].prop_map(|kinds| {
+        let named = kinds.into_iter().enumerate();
+        named
+            .map(|(i, kind)| hook(&format!("hook-{i}"), kind))
+            .collect()
     })
+}
+
+/// Plans of every strategy, with or without hooks, gates and the shift back in steps, and with a settle of zero now and then.
+pub(super) fn plans() -> impl Strategy<Value = crate::decide::plan::Plan> {
+    let gates = prop::sample::select(vec![
+        (false, false, false),
+        (false, false, true),
+        (true, true, false),
+    ]);
+    let replicas = prop::sample::select(vec![
+        None,
+        None,
+        Some(CanaryReplicas::Min),
+        Some(CanaryReplicas::Primary),
+        Some(CanaryReplicas::Weight),
+    ]);
+    let ways = (
+        prop::option::of(1_u8..10),
+        prop::bool::weighted(0.2),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    (strategies(), hooks(), gates, replicas, ways).prop_map(
+        |((strategy, router, steps), hooks, gates, replicas, ways)| {
+            let (back, no_settle, consecutive, affinity) = ways;
+            let mut plan = plan();
+            (plan.strategy, plan.router, plan.steps) = (strategy, router, steps);
+            plan.hooks = hooks;
+            plan.gates = Gates {
+                rollout: gates.0,
+                traffic: gates.1,
+                promotion: gates.2,
+            };
+            plan.canary_replicas = replicas;
+            plan.step_weight_promotion = back;
+            if no_settle {
+                plan.settle = 0;
+            }
+            if consecutive {
+                plan.threshold_mode = ThresholdMode::Consecutive;
+            }
+            if affinity && router != Router::Kubernetes {
+                plan.affinity = Some(sticky());
+            }
+            plan
+        },
+    )
 }
 
 /// Bootstrapped with template 1 and at rest.
@@ -353,7 +526,7 @@ pub(super) fn initialized(plan: crate::decide::plan::Plan) -> World {
 
 fn config() -> ProptestConfig {
     ProptestConfig {
-        cases: 400,
+        cases: 600,
         failure_persistence: None,
         ..ProptestConfig::default()
     }

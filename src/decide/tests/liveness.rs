@@ -12,6 +12,19 @@ use crate::decide::{
     state::{Phase, Stage},
 };
 
+/// Everybody who is asked says yes, and nobody has to wait for others.
+fn open_all(world: &mut World) {
+    world.refusing.clear();
+    for event in [
+        Event::Gates(false, false, false),
+        Event::Pending(false),
+        Event::Queue(None),
+    ] {
+        world.happen(&event);
+        rest(world);
+    }
+}
+
 /// Lets pods come up and time pass until nothing goes on.
 fn let_it_end(world: &mut World) {
     for _ in 0..400 {
@@ -86,11 +99,12 @@ proptest! {
             rest(&mut world);
         }
         for event in [
-            Event::Suspend(false), Event::Gate(false), Event::Threshold(1000), Event::Analysis(Health::Good),
+            Event::Suspend(false), Event::Gates(false, false, false), Event::Threshold(1000), Event::Analysis(Health::Good),
         ] {
             world.happen(&event);
             rest(&mut world);
         }
+        open_all(&mut world);
         let_it_end(&mut world);
         assert_idle_shape(&world);
         prop_assert!(!world.state.phase.running());
@@ -106,6 +120,7 @@ proptest! {
     #[test]
     fn a_failing_analysis_ends_failed(plan in plans(), seconds in 1_i64..90, silent in any::<bool>()) {
         let mut world = started(plan, if silent { Health::Silent } else { Health::Bad });
+        open_all(&mut world);
         for _ in 0..600 {
             for event in [Event::CanaryReady, Event::Seconds(seconds)] {
                 world.happen(&event);

@@ -256,11 +256,11 @@ fn a_wish_is_handled_once_and_for_its_run() {
             "Analysing Progressing 5% failed 0 |  |  | until 100",
         ),
         (
-            "a verb of a later version",
+            "the analysis anew",
             plan(),
             state().analysing(5),
             ready(5).asks(Verb::Reset, false),
-            "Analysing Progressing 5% failed 0 |  | ! Request reset is not carried out by this version | again",
+            "Starting Progressing 0% failed 0 | 100/0 | ! Restarting analysis for srv.ai: reset by kim: looks fine | again",
         ),
     ]);
     let next = act(

@@ -8,7 +8,7 @@ use crate::decide::{
     state::{Phase, Stage, State, Verdict},
 };
 
-const WEIGHT: &str = "a route write gives the canary at most the next planned weight";
+const WEIGHT: &str = "a route write gives the canary at most what the next planned step does";
 const DEAD: &str =
     "no write raises the share of a copy without a ready endpoint while the other has one";
 const SETTLED: &str = "scale-down comes after the route write was observed and has settled";

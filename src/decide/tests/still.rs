@@ -2,6 +2,7 @@
 
 use super::fixtures::{plan, seen, state};
 use crate::decide::{
+    effect::Traffic,
     facts::Seen,
     plan::Plan,
     state::{Phase, State},
@@ -84,7 +85,7 @@ fn only_what_no_status_could_move_is_still() {
         (
             "traffic on the canary",
             plan(),
-            state().with(|s| s.weight = 100),
+            state().with(|s| s.traffic = Traffic::CANARY),
             seen().weight(100),
             false,
         ),

@@ -5,7 +5,7 @@ use crate::decide::{
     facts::{Analysis, Bounds, Moment, Reading, Sample},
     plan::{Plan, Source},
     state::{CheckResult, Phase, Stage, Verdict},
-    strategy::canary,
+    strategy,
     verdict::{halt, judge, overall, step_checks, verdict},
 };
 
@@ -226,16 +226,24 @@ fn a_failed_template_is_named() {
 #[test]
 fn weights_go_up_by_the_steps_and_back_by_the_promotion_step() {
     let plan = plan().returning_by(10);
-    let next = [0, 3, 5, 7, 10, 14].map(|w| canary::next(&plan, w));
+    let at = |weight: u8| super::fixtures::state().analysing(weight);
+    let next = |w: u8| strategy::next(&plan, &at(w)).map(|n| (n.traffic.canary(), n.iteration));
     assert_eq!(
-        next,
-        [Some(5), Some(5), Some(10), Some(10), Some(15), Some(15)]
+        [0, 3, 5, 7, 10, 14].map(next),
+        [5, 5, 10, 10, 15, 15].map(|w| Some((w, 1)))
     );
-    assert_eq!([15, 16, 100].map(|w| canary::next(&plan, w)), [None; 3]);
-    assert_eq!([15, 10, 5, 0].map(|w| canary::back(&plan, w)), [5, 0, 0, 0]);
-    assert_eq!(canary::back(&super::fixtures::plan(), 15), 0, "all at once");
+    assert_eq!([15, 16, 100].map(next), [None; 3]);
     assert_eq!(
-        [0, 4, 5, 9, 10, 15, 90].map(|w| canary::number(&plan, w)),
+        [15, 10, 5, 0].map(|w| strategy::back(&plan, w)),
+        [5, 0, 0, 0]
+    );
+    assert_eq!(
+        strategy::back(&super::fixtures::plan(), 15),
+        0,
+        "all at once"
+    );
+    assert_eq!(
+        [0, 4, 5, 9, 10, 15, 90].map(|w| strategy::number(&plan, &at(w))),
         [0, 0, 1, 1, 2, 3, 3]
     );
 }
@@ -259,17 +267,18 @@ fn no_phase_and_no_stage_is_left_out() {
     let stage = |s: Stage| match s {
         Stage::Bootstrap => 0,
         Stage::Idle => 1,
-        Stage::Starting => 2,
-        Stage::Analysing => 3,
-        Stage::Gated => 4,
-        Stage::Copying => 5,
-        Stage::Shifting => 6,
-        Stage::Settling => 7,
-        Stage::Reverting => 8,
-        Stage::Restoring => 9,
+        Stage::Waiting => 2,
+        Stage::Starting => 3,
+        Stage::Analysing => 4,
+        Stage::Gated => 5,
+        Stage::Copying => 6,
+        Stage::Shifting => 7,
+        Stage::Settling => 8,
+        Stage::Reverting => 9,
+        Stage::Restoring => 10,
     };
     assert_eq!(Phase::ALL.map(phase), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
-    assert_eq!(Stage::ALL.map(stage), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!(Stage::ALL.map(stage), [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
 }
 
 #[test]

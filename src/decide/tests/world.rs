@@ -4,9 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::fixtures;
 use crate::decide::{
-    effect::{Copied, Effect, Traffic},
-    facts::{Analysis, Crash, Moment, NextRun, Reading, Request, Sample, Seen, Slot, Verb, Workload},
-    plan::Plan,
+    effect::{Annotation, Copied, Effect, Traffic},
+    facts::{
+        Analysis, Crash, Moment, NextRun, Reading, Request, Sample, Seen, Slot, Verb, Workload,
+    },
+    plan::{Gates, HookKind, Plan, Strategy},
     state::State,
 };
 
@@ -108,7 +110,8 @@ pub(super) enum Event {
         skip: bool,
         stale: bool,
     },
-    Gate(bool),
+    /// The gates rollout, traffic and promotion.
+    Gates(bool, bool, bool),
     Suspend(bool),
     SkipAnalysis(bool),
     Threshold(u32),
@@ -119,6 +122,22 @@ pub(super) enum Event {
     Unpaused,
     Paused,
     PinDeleted,
+    /// Hooks of this kind say yes, or no.
+    Hook(HookKind, bool),
+    /// The route is not carried out, or is again.
+    Pending(bool),
+    /// Other runs have to end first, or none.
+    Queue(Option<bool>),
+    SkipAnnotation,
+    ResetAnnotation,
+    /// Back to a kept revision, analysed or not.
+    BackTo {
+        template: u8,
+        skip: bool,
+    },
+    /// Some users, or copies, by hand.
+    MatchByHand,
+    MirrorByHand(u8),
 }
 
 /// The cluster and what is recorded in it.
@@ -140,6 +159,12 @@ pub(super) struct World {
     pub(super) request: Option<Request>,
     pub(super) health: Health,
     pub(super) parted: bool,
+    /// Kinds of hooks that say no; of rollback hooks, that say yes.
+    pub(super) refusing: Vec<HookKind>,
+    pub(super) pending: bool,
+    pub(super) slot: Slot,
+    pub(super) skip_annotation: bool,
+    pub(super) reset_annotation: bool,
     wishes: u32,
     /// Since when nothing but the primary gets traffic: kept apart from the machine's own record.
     pub(super) quiet_since: Option<Moment>,
@@ -170,6 +195,11 @@ impl World {
             request: None,
             health: Health::Good,
             parted: false,
+            refusing: Vec::new(),
+            pending: false,
+            slot: Slot::Unlimited,
+            skip_annotation: false,
+            reset_annotation: false,
             wishes: 0,
             quiet_since: None,
             allowed: BTreeSet::new(),
@@ -181,9 +211,14 @@ impl World {
         self.primary.as_ref().map_or(0, Copy::endpoints)
     }
 
-    /// The canary's share by the stored route.
-    pub(super) fn share(&self) -> u8 {
-        self.route.map_or(0, Traffic::canary)
+    /// Where the stored route sends requests.
+    pub(super) fn traffic(&self) -> Traffic {
+        self.route.unwrap_or(Traffic::PRIMARY)
+    }
+
+    /// Whether a hook of this kind says yes.
+    pub(super) fn says_yes(&self, kind: HookKind) -> bool {
+        self.refusing.contains(&kind) == (kind == HookKind::Rollback)
     }
 
     pub(super) fn seen(&self) -> Seen {
@@ -207,9 +242,9 @@ impl World {
             apex_on_primary: self.apex,
             route_ready: self.route.is_some(),
             traffic: self.route,
-            route_pending: None,
+            route_pending: self.pending.then(|| "not accepted".to_owned()),
             route_writer: None,
-            slot: Slot::Unlimited,
+            slot: self.slot.clone(),
             scaler_paused: Some(self.paused),
             primary_scaler_ready: self.primary_scaler,
             primary_scaler_synced: self.synced,
@@ -218,9 +253,9 @@ impl World {
             primary_has_run: has(run.map(|r| &r.template)),
             primary_has_previous: has(run.and_then(|r| r.previous.as_ref())),
             request: self.request.clone(),
-            requested_kept: false,
-            skip_annotation: None,
-            reset_annotation: None,
+            requested_kept: self.requested().is_some(),
+            skip_annotation: self.skip_annotation.then(|| "kubectl".to_owned()),
+            reset_annotation: self.reset_annotation.then(|| "kubectl".to_owned()),
             target_writer: Some("kubectl".to_owned()),
         }
     }
@@ -273,8 +308,21 @@ impl World {
                 }
             }
             Effect::SyncPrimaryScaler => self.synced = true,
-            Effect::Target | Effect::TakeOff(_) => {}
+            Effect::Target => {
+                if let Some(template) = self.requested() {
+                    self.target.roll(template);
+                }
+            }
+            Effect::TakeOff(Annotation::SkipAnalysis) => self.skip_annotation = false,
+            Effect::TakeOff(Annotation::Reset) => self.reset_annotation = false,
         }
+    }
+
+    /// The kept template that the request asks for.
+    fn requested(&self) -> Option<u8> {
+        let to = self.request.as_ref()?.to.as_ref()?;
+        let mut kept = self.pins.values();
+        kept.find(|t| format!("v{t}") == *to).copied()
     }
 
     fn set_route(&mut self, route: Option<Traffic>) {
@@ -334,17 +382,53 @@ impl World {
             Event::Analysis(health) => self.health = *health,
             Event::Parted(parted) => self.parted = *parted,
             Event::Wish { verb, skip, stale } => self.wish(*verb, *skip, *stale),
-            Event::Gate(on) => self.plan.gates.promotion = *on,
+            Event::Gates(rollout, traffic, promotion) => {
+                self.plan.gates = Gates {
+                    rollout: *rollout,
+                    traffic: *traffic,
+                    promotion: *promotion,
+                };
+            }
             Event::Suspend(on) => self.plan.suspend = *on,
             Event::SkipAnalysis(on) => self.plan.skip_analysis = *on,
             Event::Threshold(threshold) => self.plan.threshold = *threshold,
-            Event::Steps(last) => self.plan.steps = fixtures::weights(&[5, *last]),
+            Event::Steps(last) if self.plan.strategy == Strategy::Canary => {
+                self.plan.steps = fixtures::weights(&[5, *last]);
+            }
+            Event::Steps(_) => {}
             Event::RouteByHand(weight) => self.set_route(Some(Traffic::to_canary(*weight))),
             Event::RouteDeleted => self.set_route(None),
             Event::ApexByHand => self.apex = false,
             Event::Unpaused => self.paused = false,
             Event::Paused => self.paused = true,
             Event::PinDeleted => self.lose_pin(),
+            Event::Hook(kind, yes) => {
+                self.refusing.retain(|k| k != kind);
+                if *yes == (*kind == HookKind::Rollback) {
+                    self.refusing.push(*kind);
+                }
+            }
+            Event::Pending(pending) => self.pending = *pending,
+            Event::Queue(queued) => {
+                self.slot = match queued {
+                    None => Slot::Unlimited,
+                    Some(false) => Slot::Held,
+                    Some(true) => Slot::Queued {
+                        place: 1,
+                        limit: "1 in the cluster".to_owned(),
+                    },
+                }
+            }
+            Event::SkipAnnotation => self.skip_annotation = true,
+            Event::ResetAnnotation => self.reset_annotation = true,
+            Event::BackTo { template, skip } => {
+                self.wish(Verb::Rollback, *skip, false);
+                if let Some(request) = &mut self.request {
+                    request.to = Some(format!("v{template}"));
+                }
+            }
+            Event::MatchByHand => self.set_route(Some(Traffic::MATCHED)),
+            Event::MirrorByHand(share) => self.set_route(Some(Traffic::mirrored(*share))),
         }
     }
 

@@ -24,6 +24,8 @@ pub(in crate::mcp) fn rollout(phase: Phase, weight: u8, step: i64) -> RolloutVie
         waiting_for: None,
         weight: WeightView {
             written: weight,
+            mirrored: None,
+            matched: None,
             observed: None,
             observed_at: None,
         },

@@ -1,6 +1,6 @@
 //! Events and calls to Services.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use canary_mcp::{
@@ -72,6 +72,7 @@ fn call_of(request: Request<Bytes>) -> ServiceCall {
         service: "prometheus".to_owned(),
         port: "9090".to_owned(),
         request,
+        within: Duration::from_secs(10),
     }
 }
 
@@ -110,13 +111,15 @@ async fn a_service_is_reached_through_the_api_server() {
         b"/api/v1/query?query=up%7Ba%3D%22b%22%7D"
     );
 
-    let with_secret = Request::get("/")
-        .header("authorization", "Bearer x")
-        .body(Bytes::new())
-        .unwrap();
-    let before = world.server.faults().counts();
-    let call = call_of(with_secret);
-    let error = world.cluster.service_call(call).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Rejected);
-    assert_eq!(world.server.faults().counts(), before, "nothing was sent");
+    for header in ["authorization", "Impersonate-User", "Impersonate-Extra-x"] {
+        let with_header = Request::get("/")
+            .header(header, "x")
+            .body(Bytes::new())
+            .unwrap();
+        let before = world.server.faults().counts();
+        let call = call_of(with_header);
+        let error = world.cluster.service_call(call).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Rejected);
+        assert_eq!(world.server.faults().counts(), before, "nothing was sent");
+    }
 }

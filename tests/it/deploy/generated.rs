@@ -98,7 +98,7 @@ fn line(rule: &Rule) -> String {
     let place = match place {
         Place::Canaries => "canaries",
         Place::Leases => "leases",
-        Place::Metrics => "metrics",
+        Place::Services => "services",
         Place::Cluster => "cluster",
     };
     let when = match when {
@@ -106,6 +106,7 @@ fn line(rule: &Rule) -> String {
         When::Scaler => "scaler",
         When::Template => "template",
         When::Proxy => "proxy",
+        When::Hook => "hook",
         When::Secret => "secret",
         When::Welcome => "welcome",
     };

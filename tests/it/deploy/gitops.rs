@@ -233,7 +233,7 @@ fn an_application_of_each_region_is_rolled_out_by_the_engine() {
         };
         let made = made.unwrap();
         let plan = parse::plan(named(&made, "Canary", "mcp-server"), &Settings::default()).unwrap();
-        assert_eq!(plan.steps, steps);
+        assert_eq!(plan.weights(), steps);
         assert_eq!(plan.scaler.unwrap().primary_min, Some(min));
         let project = named(&all, "AppProject", "ai-platform");
         let rights = |key: &str| project["spec"][key].as_array().unwrap().clone();

@@ -100,10 +100,10 @@ fn every_field_of_the_canary_is_carried_out() {
         (NAMESPACE, NAME)
     );
     assert_eq!(plan.target, NAME);
-    assert_eq!(plan.steps, [5, 10, 15, 20, 25, 30]);
+    assert_eq!(plan.weights(), [5, 10, 15, 20, 25, 30]);
     assert_eq!((plan.interval, plan.threshold), (60_000, 3));
     assert_eq!(plan.progress_deadline, 300_000);
-    assert_eq!((plan.skip_analysis, plan.gate_promotion), (false, false));
+    assert_eq!((plan.skip_analysis, plan.gates.promotion), (false, false));
     assert_eq!(
         (plan.service.port, plan.service.name.as_str()),
         (8080, NAME)
@@ -194,9 +194,9 @@ fn what_every_value_of_flagger_says_is_carried_out_too() {
     let plan = parse::plan(one(&all, "Canary"), &Settings::default()).unwrap();
     assert_eq!(plan.service.gateways, ["istio-system/public", "mesh"]);
     assert_eq!(plan.service.hosts, ["search.example", "search"]);
-    assert_eq!((plan.service.port, plan.steps), (80, vec![20, 40, 60]));
+    assert_eq!((plan.service.port, plan.weights()), (80, vec![20, 40, 60]));
     assert_eq!(plan.step_weight_promotion, Some(50));
-    assert!(plan.gate_promotion);
+    assert!(plan.gates.promotion);
     assert_eq!(plan.scaler, None);
     assert_eq!(plan.checks.len(), 1);
 }
@@ -214,9 +214,9 @@ fn each_region_has_values_of_its_own() {
             return;
         };
         let plan = parse::plan(one(&all, "Canary"), &Settings::default()).unwrap();
+        assert_eq!(plan.weights(), steps);
         let scaler = plan.scaler.unwrap();
         assert_eq!((scaler.primary_min, scaler.primary_max), replicas);
-        assert_eq!(plan.steps, steps);
     }
 }
 

@@ -109,10 +109,11 @@ fn a_remote_cluster_gives_the_engine_its_services_too() {
         return;
     };
     let wanted = table(&rights::engine(), |rule| {
-        everywhere(rule) || rule.when == When::Proxy
+        everywhere(rule) || matches!(rule.when, When::Proxy | When::Hook)
     });
     assert_eq!(rendered(&objects, ENGINE_CLUSTER_ROLE, None), wanted);
     assert!(wanted.contains("get /services/proxy"));
+    assert!(wanted.contains("create /services/proxy"));
 }
 
 /// With everything allowed that can be, nothing of the table is left out.

@@ -33,6 +33,8 @@ fn the_result_has_the_head_of_the_rollout_and_its_steps() {
     };
     view.steps = vec![StepView {
         weight: 5,
+        mirrored: None,
+        matched: None,
         at: "2026-11-21T00:01:00Z".to_owned(),
         verdict: None,
         checks: Vec::new(),
