@@ -3,8 +3,10 @@
 //! Observing, the machine drives a pretended world beside the real one: its state is kept here and nowhere else, and a new process begins
 //! anew. In `routes` only the route is pretended; that is as the record says it, so that it survives a process.
 
+use super::{preview, rollout::Rollout};
 use crate::{
-    api::dry_run::DryRun,
+    api::{dry_run::DryRun, objects::Objects},
+    build,
     decide::{
         Wait,
         effect::{Effect, Tell, Traffic},
@@ -183,6 +185,40 @@ impl Dry {
                 message: format!("dry-run: {}", tell.message),
                 ..tell
             },
+        }
+    }
+}
+
+impl Rollout {
+    /// The plan as this engine carries it out; what it leaves out of it is said.
+    pub(super) fn rehearsed(&mut self, plan: Plan, objects: &Objects) -> Plan {
+        if let Some(left_out) = self.dry.left_out(&plan) {
+            let who = format!("{}.{}", plan.name, plan.namespace);
+            self.tell_once(&objects.canary, format!("Of {who} {left_out}"));
+        }
+        self.dry.plan(plan)
+    }
+
+    /// What the machine sees, and what a dry run goes on from.
+    pub(super) fn look(&mut self, plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen {
+        if self.dry.observes() {
+            let live = self.live(plan, state, objects, now);
+            self.dry.look(&live, state, preview::ideal(plan, objects));
+        }
+        self.seen(plan, state, objects, now)
+    }
+
+    /// What the machine sees.
+    pub(super) fn seen(&self, plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen {
+        let live = self.live(plan, state, objects, now);
+        self.dry.seen(live, state)
+    }
+
+    /// What is there, and the run's place among the others.
+    fn live(&self, plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen {
+        Seen {
+            slot: self.queue.slot(),
+            ..build::seen::seen(plan, state, objects, self.times(now))
         }
     }
 }

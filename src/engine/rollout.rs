@@ -9,7 +9,7 @@ use super::{
     ask::{self, Answer},
     ctx::Ctx,
     dry::Dry,
-    preview, rights,
+    rights,
     slots::{Queue, Recorded, Slots},
     tell::{Said, Teller, driven_by, not_ours},
     world::{self, CloseUp, Near, VERIFY, World},
@@ -61,7 +61,7 @@ pub(super) struct Rollout {
     /// Since when this process leads.
     led_since: Moment,
     /// Its place among the runs of the cluster, at the last tick.
-    queue: Queue,
+    pub(super) queue: Queue,
     pub(super) dry: Dry,
 }
 
@@ -277,44 +277,6 @@ impl Rollout {
         Ok(Some(Wait::Until(
             self.ctx.cluster().clock().now().plus(1000),
         )))
-    }
-
-    /// The plan as this engine carries it out; what it leaves out of it is said.
-    fn rehearsed(&mut self, plan: Plan, objects: &Objects) -> Plan {
-        if let Some(left_out) = self.dry.left_out(&plan) {
-            let who = format!("{}.{}", plan.name, plan.namespace);
-            self.tell_once(&objects.canary, format!("Of {who} {left_out}"));
-        }
-        self.dry.plan(plan)
-    }
-
-    /// What the machine sees, and what a dry run goes on from.
-    fn look(&mut self, plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen {
-        if self.dry.observes() {
-            let live = self.live(plan, state, objects, now);
-            self.dry.look(&live, state, preview::ideal(plan, objects));
-        }
-        self.seen(plan, state, objects, now)
-    }
-
-    fn seen(&self, plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen {
-        let live = self.live(plan, state, objects, now);
-        self.dry.seen(live, state)
-    }
-
-    fn live(&self, plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen {
-        Seen {
-            slot: self.queue.slot(),
-            ..build::seen::seen(plan, state, objects, self.times(now))
-        }
-    }
-
-    /// What is recorded of the run now: whose turn comes by it is woken.
-    fn stands(&mut self, recorded: Recorded) {
-        let world = self.ctx.near.enrolled().world();
-        for (namespace, name) in self.queue.stands(recorded) {
-            world.wake(&namespace, &name);
-        }
     }
 
     /// What holds a rollout up without a step of its own: a primary that cannot serve, a wish that cannot be read.

@@ -10,6 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use super::rollout::Rollout;
 use crate::decide::{
     facts::{Moment, Slot},
     plan::Plan,
@@ -231,6 +232,16 @@ impl Queue {
     /// It waits, and its turn has come.
     pub(super) fn has_moved(&self) -> bool {
         self.slots.is_next(&self.key, self.recorded)
+    }
+}
+
+impl Rollout {
+    /// What is recorded of the run now: whose turn comes by it is woken.
+    pub(super) fn stands(&mut self, recorded: Recorded) {
+        let world = self.ctx.near.enrolled().world();
+        for (namespace, name) in self.queue.stands(recorded) {
+            world.wake(&namespace, &name);
+        }
     }
 }
 

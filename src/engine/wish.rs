@@ -29,6 +29,10 @@ impl Control {
         let cluster = self.cluster(&wish.key.cluster)?;
         let objects = self.read(&cluster, &wish.key).await?;
         let state = status::state(&objects.canary, cluster.clock().now());
+        if let Some(why) = self.observed(&cluster, None) {
+            let acted = Acted::refused(format!("{why}, then ask again"));
+            return Ok(self.seen(&wish.key, acted).await);
+        }
         if let Some(acted) = self.ask_driver(wish, &cluster, &objects.canary).await {
             return Ok(self.seen(&wish.key, acted).await);
         }
