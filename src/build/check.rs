@@ -6,11 +6,7 @@
 use serde_json::Value;
 
 use super::{
-    Selector, owned, rivals,
-    routes::{
-        self,
-        istio::{self, Route},
-    },
+    Selector, owned, rivals, routes,
     scaler::{self, Queries},
 };
 use crate::{
@@ -49,7 +45,6 @@ pub fn check(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
     if let Some(wanted) = &plan.scaler {
         all.extend(scaling(plan, objects, wanted));
     }
-    all.extend(routes::check(plan));
     if !plan.hooks.is_empty() {
         all.push(Refusal::new(
             "spec.analysis.webhooks",
@@ -351,26 +346,6 @@ fn route(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
             all.extend(other_canary(kind, there, objects));
         }
     }
-    let Some(there) = &objects.virtual_service else {
-        return all;
-    };
-    if owned(there, &objects.canary) {
-        return all;
-    }
-    let reason = match istio::weighted_route(&plan.service, there) {
-        Route::At(_) => return all,
-        Route::None => "none of its http routes leads to the app and nowhere else".to_owned(),
-        Route::Many(n) => {
-            format!("{n} of its http routes lead to the app, and only one can be split")
-        }
-    };
-    all.push(Refusal::new(
-        "spec.service",
-        format!("VirtualService {} is not ours, and {reason}", there.name()),
-        format!(
-            "leave one http route to host {} in it, or delete it so that it is made anew",
-            plan.service.name
-        ),
-    ));
+    all.extend(routes::check(plan, objects));
     all
 }

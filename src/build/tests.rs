@@ -4,6 +4,8 @@ mod apart;
 mod check;
 mod fixtures;
 mod istio;
+mod istio_strategies;
 mod rivals;
+mod route_rules;
 mod services;
 mod workload;

@@ -47,6 +47,9 @@ impl Refs {
         };
         let target = canary.str_at("/spec/targetRef/name").unwrap_or_default();
         let service = canary.str_at("/spec/service/name").unwrap_or(target);
+        let virtual_service = canary
+            .str_at("/spec/service/virtualService/name")
+            .unwrap_or(service);
         let scaler = canary.str_at("/spec/autoscalerRef/name");
         let templates = canary
             .array_at("/spec/analysis/metrics")
@@ -67,7 +70,7 @@ impl Refs {
             apex: of(SERVICE, service.to_owned()),
             primary_service: of(SERVICE, format!("{service}-primary")),
             canary_service: of(SERVICE, format!("{service}-canary")),
-            virtual_service: of(VIRTUAL_SERVICE, service.to_owned()),
+            virtual_service: of(VIRTUAL_SERVICE, virtual_service.to_owned()),
             primary_rule: of(DESTINATION_RULE, format!("{service}-primary")),
             canary_rule: of(DESTINATION_RULE, format!("{service}-canary")),
             scaler: scaler.map(|s| of(SCALED_OBJECT, s.to_owned())),

@@ -34,6 +34,11 @@ pub(super) fn service(f: &mut Fields<'_>, router: Router, target: &str) -> Servi
             "take service.hosts and service.gateways out, or delegation",
         );
     }
+    virtual_service(
+        f,
+        router,
+        delegation || !(hosts.is_empty() && gateways.is_empty()),
+    );
     refuse_rest(f, router);
     Service {
         port,
@@ -51,6 +56,30 @@ pub(super) fn service(f: &mut Fields<'_>, router: Router, target: &str) -> Servi
         },
         delegation,
         name,
+    }
+}
+
+/// `service.virtualService`: one of others, whose routes of these names are split. It has its own hosts and gateways.
+fn virtual_service(f: &mut Fields<'_>, router: Router, placed: bool) {
+    let path = "spec.service.virtualService";
+    if f.at(path).is_none() {
+        return;
+    }
+    f.name(&format!("{path}.name"), 253);
+    f.strings(&format!("{path}.routes"));
+    if router != Router::Istio {
+        f.refuse(
+            path,
+            format!("provider {} has no VirtualServices", router.name()),
+            "take the field out, or set provider istio",
+        );
+    }
+    if placed {
+        f.refuse(
+            path,
+            "a VirtualService that is there has its own hosts and gateways",
+            "take service.hosts, service.gateways and service.delegation out, or virtualService",
+        );
     }
 }
 

@@ -1,6 +1,8 @@
 //! The routes of a Canary: one renderer and reader for each router, and here the choice between them.
 
-pub mod istio;
+mod affinity;
+mod istio;
+mod lists;
 
 use crate::{
     api::{
@@ -11,7 +13,7 @@ use crate::{
     build::Stamp,
     decide::{
         effect::Traffic,
-        plan::{Plan, Router, Strategy},
+        plan::{Plan, Router},
         state::Cookies,
     },
 };
@@ -20,9 +22,8 @@ use crate::{
 /// requests is kept.
 #[must_use]
 pub fn ensure(plan: &Plan, objects: &Objects, cookies: &Cookies, stamp: &Stamp) -> Vec<Write> {
-    let _ = cookies;
     match plan.router {
-        Router::Istio => istio::ensure(plan, objects, stamp),
+        Router::Istio => istio::ensure(plan, objects, cookies, stamp),
         Router::GatewayApi | Router::Kubernetes => Vec::new(),
     }
 }
@@ -30,9 +31,8 @@ pub fn ensure(plan: &Plan, objects: &Objects, cookies: &Cookies, stamp: &Stamp) 
 /// Sends requests as `traffic` says. Nothing where it is so already, or where there is no route of ours.
 #[must_use]
 pub fn set(plan: &Plan, objects: &Objects, cookies: &Cookies, traffic: Traffic) -> Vec<Write> {
-    let _ = cookies;
     match plan.router {
-        Router::Istio => istio::set(objects, traffic),
+        Router::Istio => istio::set(plan, objects, cookies, traffic),
         Router::GatewayApi | Router::Kubernetes => Vec::new(),
     }
 }
@@ -41,7 +41,7 @@ pub fn set(plan: &Plan, objects: &Objects, cookies: &Cookies, traffic: Traffic) 
 #[must_use]
 pub fn read(plan: &Plan, objects: &Objects) -> Option<Traffic> {
     match plan.router {
-        Router::Istio => istio::read(objects),
+        Router::Istio => istio::read(plan, objects),
         Router::GatewayApi | Router::Kubernetes => None,
     }
 }
@@ -100,11 +100,11 @@ pub fn writer(plan: &Plan, objects: &Objects) -> Option<String> {
     (other.is_none() && one != names::MANAGER).then(|| one.to_owned())
 }
 
-/// What of this plan its router cannot carry out, whatever objects there are.
+/// What of this plan its router cannot carry out on these objects.
 #[must_use]
-pub fn check(plan: &Plan) -> Vec<Refusal> {
+pub fn check(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
     match plan.router {
-        Router::Istio => not_yet(plan),
+        Router::Istio => istio::check(plan, objects),
         Router::GatewayApi | Router::Kubernetes => vec![Refusal::new(
             "spec.provider",
             format!(
@@ -114,34 +114,4 @@ pub fn check(plan: &Plan) -> Vec<Refusal> {
             "set istio, the one that is",
         )],
     }
-}
-
-fn not_yet(plan: &Plan) -> Vec<Refusal> {
-    let tcp = plan.service.app_protocol.as_deref();
-    let tcp = tcp.is_some_and(|p| p.eq_ignore_ascii_case("tcp"));
-    let mirror = plan.steps.iter().any(|s| s.traffic.mirror() > 0);
-    [
-        (
-            plan.strategy == Strategy::AbTesting,
-            "spec.analysis.match",
-            "A/B testing",
-        ),
-        (mirror, "spec.analysis.mirror", "mirroring"),
-        (
-            plan.affinity.is_some(),
-            "spec.analysis.sessionAffinity",
-            "session affinity",
-        ),
-        (tcp, "spec.service.appProtocol", "splitting TCP connections"),
-    ]
-    .into_iter()
-    .filter(|(wanted, _, _)| *wanted)
-    .map(|(_, path, what)| {
-        Refusal::new(
-            path,
-            format!("{what} is not carried out yet"),
-            "take the field out",
-        )
-    })
-    .collect()
 }

@@ -155,7 +155,7 @@ fn routes_without_one_rule_to_the_app_and_unmatched_triggers_are_refused() {
     objects.virtual_service = Some(Arc::new(none));
     assert_eq!(
         check(&plan, &objects)[0].to_string(),
-        "spec.service: VirtualService mcp-server is not ours, and none of its http routes leads to the app and nowhere else; leave one http route to host mcp-server in it, or delete it so that it is made anew"
+        "spec.service: VirtualService mcp-server is not ours, and none of its http routes leads to the app and nowhere else; leave one http route to host mcp-server in it, name the one that is meant in service.virtualService, or delete it so that it is made anew"
     );
     let mut two = (*foreign()).clone();
     two["spec"]["http"][0]["route"] = two["spec"]["http"][1]["route"].clone();

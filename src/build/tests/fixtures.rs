@@ -9,8 +9,8 @@ use crate::{
         objects::{Object, ObjectExt, Objects, Write},
         parse::{Settings, plan},
     },
-    build::Stamp,
-    decide::plan::Plan,
+    build::{Stamp, routes},
+    decide::{effect::Traffic, plan::Plan, state::Cookies},
 };
 
 pub(super) const RUN: &str = "00000000-0000-5000-8000-000000000001";
@@ -261,4 +261,50 @@ pub(super) fn foreign() -> Object {
             ]
         }
     }))
+}
+
+/// The demo with this in place of `spec.analysis`, on this router.
+pub(super) fn demo_with(provider: &str, service: Value, analysis: Value) -> Objects {
+    let mut canary = canary();
+    canary["spec"]["provider"] = json!(provider);
+    canary["spec"]["service"] = service;
+    canary["spec"]["analysis"] = analysis;
+    Objects {
+        canary: Arc::new(canary),
+        ..demo()
+    }
+}
+
+/// Cookies as a run has them after another one.
+pub(super) fn cookies() -> Cookies {
+    Cookies {
+        canary: Some("lane=abcdefghij".into()),
+        primary: Some("home=klmnopqrst".into()),
+        previous: Some("lane=zyxwvutsrq".into()),
+    }
+}
+
+/// Carries out what makes the routes, and returns the stored object of the router.
+pub(super) fn ensured(objects: &mut Objects, cookies: &Cookies) -> Value {
+    let plan = plan_of(objects);
+    let writes = routes::ensure(&plan, objects, cookies, &stamp());
+    apply(objects, writes);
+    route_of(objects)
+}
+
+/// Sends requests so, and returns the operations and the stored object.
+pub(super) fn sent(objects: &mut Objects, cookies: &Cookies, traffic: Traffic) -> (Value, Value) {
+    let plan = plan_of(objects);
+    let writes = routes::set(&plan, objects, cookies, traffic);
+    let ops = patched(&writes);
+    apply(objects, writes);
+    assert_eq!(routes::read(&plan, objects), Some(traffic));
+    assert_eq!(routes::set(&plan, objects, cookies, traffic), []);
+    assert_eq!(routes::ensure(&plan, objects, cookies, &stamp()), []);
+    (ops, route_of(objects))
+}
+
+fn route_of(objects: &Objects) -> Value {
+    let route = objects.virtual_service.as_ref();
+    route.map(|route| (**route).clone()).unwrap()
 }

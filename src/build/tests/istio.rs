@@ -8,7 +8,7 @@ use super::fixtures::*;
 use crate::{
     build::{
         check::check,
-        routes::{self, istio},
+        routes::{self, ensure, read, set},
     },
     decide::{effect::Traffic, state::Cookies},
 };
@@ -40,7 +40,12 @@ fn split_json(primary: u8, canary: u8) -> Value {
 fn the_routes_begin_with_all_traffic_on_the_primary() {
     let objects = demo();
     assert_eq!(
-        creations(&istio::ensure(&plan_of(&objects), &objects, &stamp())),
+        creations(&ensure(
+            &plan_of(&objects),
+            &objects,
+            &Cookies::default(),
+            &stamp()
+        )),
         [
             rule_json("mcp-server-primary", &json!({"host": "mcp-server-primary"})),
             rule_json("mcp-server-canary", &json!({"host": "mcp-server-canary"})),
@@ -49,7 +54,7 @@ fn the_routes_begin_with_all_traffic_on_the_primary() {
             ),
         ]
     );
-    assert_eq!(istio::read(&objects), None);
+    assert_eq!(read(&plan_of(&objects), &objects), None);
     assert!(!routes::ready(
         &plan_of(&objects),
         &objects,
@@ -68,7 +73,12 @@ fn what_the_canary_says_of_the_route_is_copied_into_it() {
         "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}, "newField": 3},
         "apex": {"labels": {"lane": "live"}}
     }));
-    let all = creations(&istio::ensure(&plan_of(&objects), &objects, &stamp()));
+    let all = creations(&ensure(
+        &plan_of(&objects),
+        &objects,
+        &Cookies::default(),
+        &stamp(),
+    ));
     assert_eq!(
         all[0]["spec"],
         json!({"host": "mcp-server-primary", "trafficPolicy": {"tls": {"mode": "ISTIO_MUTUAL"}, "newField": 3}})
@@ -90,7 +100,12 @@ fn what_the_canary_says_of_the_route_is_copied_into_it() {
         })
     );
     let delegate = demo_with_service(json!({"port": 80, "targetPort": "http", "delegation": true}));
-    let all = creations(&istio::ensure(&plan_of(&delegate), &delegate, &stamp()));
+    let all = creations(&ensure(
+        &plan_of(&delegate),
+        &delegate,
+        &Cookies::default(),
+        &stamp(),
+    ));
     assert_eq!(
         all[2]["spec"],
         json!({"http": [{"route": split_json(100, 0)}]})
@@ -101,30 +116,33 @@ fn what_the_canary_says_of_the_route_is_copied_into_it() {
 fn weights_are_written_read_and_kept_when_the_route_is_put_right() {
     let mut objects = demo();
     let plan = plan_of(&objects);
-    let writes = istio::ensure(&plan, &objects, &stamp());
+    let writes = ensure(&plan, &objects, &Cookies::default(), &stamp());
     apply(&mut objects, writes);
     assert!(routes::ready(&plan, &objects, &Cookies::default()));
-    assert_eq!(istio::read(&objects), Some(Traffic::PRIMARY));
-    let writes = istio::set(&objects, Traffic::to_canary(15));
+    assert_eq!(read(&plan, &objects), Some(Traffic::PRIMARY));
+    let writes = set(&plan, &objects, &Cookies::default(), Traffic::to_canary(15));
     assert_eq!(
         patched(&writes),
         json!([{"op": "add", "path": "/spec/http/0/route/0/weight", "value": 85},
                {"op": "add", "path": "/spec/http/0/route/1/weight", "value": 15}])
     );
     apply(&mut objects, writes);
-    assert_eq!(istio::read(&objects), Some(Traffic::to_canary(15)));
-    assert_eq!(istio::set(&objects, Traffic::to_canary(15)), []);
-    assert_eq!(istio::ensure(&plan, &objects, &stamp()), []);
+    assert_eq!(read(&plan, &objects), Some(Traffic::to_canary(15)));
+    assert_eq!(
+        set(&plan, &objects, &Cookies::default(), Traffic::to_canary(15)),
+        []
+    );
+    assert_eq!(ensure(&plan, &objects, &Cookies::default(), &stamp()), []);
 
     let mut edited = (**objects.virtual_service.as_ref().unwrap()).clone();
     edited["spec"]["hosts"] = json!(["elsewhere"]);
     edited["spec"]["http"][0]["timeout"] = json!("1s");
     objects.virtual_service = Some(Arc::new(edited));
     assert!(!routes::ready(&plan, &objects, &Cookies::default()));
-    let writes = istio::ensure(&plan, &objects, &stamp());
+    let writes = ensure(&plan, &objects, &Cookies::default(), &stamp());
     assert_eq!(
         patched(&writes),
-        json!([{"op": "add", "path": "/spec/http", "value": [{"route": split_json(85, 15)}]},
+        json!([{"op": "replace", "path": "/spec/http/0", "value": {"route": split_json(85, 15)}},
                {"op": "add", "path": "/spec/hosts", "value": ["mcp-server"]}])
     );
 }
@@ -136,7 +154,7 @@ fn a_stored_split_is_read_whatever_its_spelling() {
         objects.virtual_service = Some(Arc::new(json!({
             "metadata": {"name": "mcp-server", "namespace": "ai-platform"}, "spec": {"http": [{"route": route}]}
         })));
-        istio::read(&objects).map(Traffic::canary)
+        read(&plan_of(&objects), &objects).map(Traffic::canary)
     };
     let to = |host: &str, weight: Value| json!({"destination": {"host": host}, "weight": weight});
     let primary = |weight: Value| to("mcp-server-primary", weight);
@@ -154,7 +172,13 @@ fn a_stored_split_is_read_whatever_its_spelling() {
         ),
         (json!([primary(json!(999)), canary(json!(1))]), Some(1)),
         (json!([primary(json!(0)), canary(json!(0))]), None),
-        (json!([primary(json!(100))]), None),
+        (json!([primary(json!(100))]), Some(0)),
+        (json!([canary(json!(null))]), Some(100)),
+        (
+            json!([to("mcp-server", json!(70)), canary(json!(30))]),
+            Some(30),
+        ),
+        (json!([to("mcp-server", json!(100))]), None),
         (
             json!([
                 primary(json!(50)),
@@ -177,11 +201,11 @@ fn a_stored_split_is_read_whatever_its_spelling() {
 fn a_route_of_others_is_saved_once_and_only_its_destinations_change() {
     let mut objects = demo();
     let plan = plan_of(&objects);
-    let writes = istio::ensure(&plan, &objects, &stamp());
+    let writes = ensure(&plan, &objects, &Cookies::default(), &stamp());
     apply(&mut objects, writes);
     objects.virtual_service = Some(foreign());
     assert_eq!(check(&plan, &objects), []);
-    let writes = istio::ensure(&plan, &objects, &stamp());
+    let writes = ensure(&plan, &objects, &Cookies::default(), &stamp());
     let headers = json!({"request": {"set": {"x": "y"}}});
     let original = r#"{"gateways":["gw"],"hosts":["mcp.example.com"],"http":[{"match":[{"uri":{"prefix":"/docs"}}],"route":[{"destination":{"host":"docs"}}]},{"fault":{"delay":{"fixedDelay":"1s"}},"name":"app","route":[{"destination":{"host":"mcp-server.ai-platform.svc.cluster.local","subset":"v1"},"headers":{"request":{"set":{"x":"y"}}}}],"timeout":"3s"}],"newField":1}"#;
     assert_eq!(
@@ -195,12 +219,12 @@ fn a_route_of_others_is_saved_once_and_only_its_destinations_change() {
     );
     apply(&mut objects, writes);
     assert!(routes::ready(&plan, &objects, &Cookies::default()));
-    let writes = istio::set(&objects, Traffic::to_canary(5));
+    let writes = set(&plan, &objects, &Cookies::default(), Traffic::to_canary(5));
     apply(&mut objects, writes);
     let route = objects.virtual_service.as_ref().unwrap();
     assert_eq!(route["spec"]["http"][1]["route"][1]["weight"], 5);
     assert_eq!(route["spec"]["http"][0], foreign()["spec"]["http"][0]);
-    assert_eq!(istio::ensure(&plan, &objects, &stamp()), []);
+    assert_eq!(ensure(&plan, &objects, &Cookies::default(), &stamp()), []);
     assert_eq!(check(&plan, &objects), []);
 }
 
@@ -221,7 +245,7 @@ fn a_route_of_others_keeps_its_port() {
         let mut theirs = (*foreign()).clone();
         theirs["spec"]["http"][1]["route"][0]["destination"]["port"] = port;
         objects.virtual_service = Some(Arc::new(theirs));
-        let writes = istio::ensure(&plan, &objects, &stamp());
+        let writes = ensure(&plan, &objects, &Cookies::default(), &stamp());
         let last = writes.last().cloned();
         let route = &patched(last.as_slice())[1]["value"];
         assert_eq!(route[0]["destination"]["port"], kept);
@@ -240,10 +264,13 @@ fn a_rule_of_others_keeps_its_policy() {
     };
     objects.primary_rule = Some(theirs("mcp-server-primary.ai-platform.svc.cluster.local"));
     let plan = plan_of(&objects);
-    assert_eq!(istio::ensure(&plan, &objects, &stamp()).len(), 2);
+    assert_eq!(
+        ensure(&plan, &objects, &Cookies::default(), &stamp()).len(),
+        2
+    );
     objects.primary_rule = Some(theirs("mcp-server"));
     assert_eq!(
-        patched(&istio::ensure(&plan, &objects, &stamp())[..1]),
+        patched(&ensure(&plan, &objects, &Cookies::default(), &stamp())[..1]),
         json!([
             {"op": "add", "path": "/metadata/annotations/flagger.kubernetes.io~1original-configuration",
              "value": r#"{"host":"mcp-server","trafficPolicy":{"tls":{"mode":"SIMPLE"}}}"#},
