@@ -427,7 +427,7 @@ impl Judge {
             namespaces: namespaces?,
             max_concurrent: max_concurrent?,
             max_concurrent_per_namespace: max_concurrent_per_namespace?,
-            dry_run: dry_run?,
+            dry_run,
             allow_hosts,
             lease_namespace: lease_namespace?,
             home: home?,
@@ -435,15 +435,15 @@ impl Judge {
         })
     }
 
-    fn dry_run(&mut self, value: &str) -> Option<Option<DryRun>> {
-        match (DryRun::of(value), value) {
-            (Some(mode), _) => Some(Some(mode)),
-            (None, "true" | "1" | "yes" | "on") => Some(Some(DryRun::Observe)),
-            (None, "false" | "0" | "no" | "off" | "") => Some(None),
-            (None, other) => self.wrong(
-                "--dry-run",
-                format_args!("{other:?} is none of observe, routes and off"),
-            ),
+    /// A mistake is recorded, and what it gives then counts for nothing.
+    fn dry_run(&mut self, value: &str) -> Option<DryRun> {
+        match value {
+            "true" | "1" | "yes" | "on" => Some(DryRun::Observe),
+            "false" | "0" | "no" | "off" | "" => None,
+            name => DryRun::of(name).or_else(|| {
+                let none = format_args!("{name:?} is none of observe, routes and off");
+                self.wrong("--dry-run", none)
+            }),
         }
     }
 

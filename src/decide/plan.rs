@@ -12,6 +12,10 @@ use super::{
 
 /// What one Canary asks for, checked and complete.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent wishes, each read by name"
+)]
 pub struct Plan {
     /// Namespace of the Canary and of everything that it names without a namespace.
     pub namespace: String,

@@ -49,7 +49,10 @@ impl Pretended {
     /// When pods come up next.
     #[must_use]
     pub fn next(&self) -> Option<Moment> {
-        [self.canary_up, self.primary_up].into_iter().flatten().min()
+        [self.canary_up, self.primary_up]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// It is so late now, and what is due has come up.

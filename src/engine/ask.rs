@@ -78,9 +78,7 @@ fn analysis<'a>(
         let samples = join_all(plan.checks.iter().map(|check| asker.sample(check).boxed()));
         // In a dry run the weight is written nowhere, so that no share can agree with it.
         let told = ctx.shared.settings.dry_run.is_none() && share::told(plan, state);
-        let share = async {
-            if told { asker.share().await } else { None }
-        };
+        let share = async { if told { asker.share().await } else { None } };
         let (samples, share) = futures::join!(samples, share);
         let before = share::before(&state.evidence);
         let parts = share.filter(|s| share::suspicious(state.weight(), before, *s));

@@ -151,15 +151,13 @@ impl Dry {
                 Vec::new()
             }
             Self::Routes(pretended) => {
-                let mut left = Vec::new();
-                for effect in effects {
-                    match effect {
-                        Effect::Traffic(traffic) => *pretended = Some(traffic),
-                        Effect::Route => {}
-                        other => left.push(other),
+                for effect in &effects {
+                    if let Effect::Traffic(traffic) = effect {
+                        *pretended = Some(*traffic);
                     }
                 }
-                left
+                let route = |e: &Effect| matches!(e, Effect::Traffic(_) | Effect::Route);
+                effects.into_iter().filter(|e| !route(e)).collect()
             }
         }
     }
@@ -200,7 +198,13 @@ impl Rollout {
     }
 
     /// What the machine sees, and what a dry run goes on from.
-    pub(super) fn look(&mut self, plan: &Plan, state: &State, objects: &Objects, now: Moment) -> Seen {
+    pub(super) fn look(
+        &mut self,
+        plan: &Plan,
+        state: &State,
+        objects: &Objects,
+        now: Moment,
+    ) -> Seen {
         if self.dry.observes() {
             let live = self.live(plan, state, objects, now);
             self.dry.look(&live, state, preview::ideal(plan, objects));

@@ -87,9 +87,11 @@ pub(super) enum Recorded {
 impl Recorded {
     /// One that is suspended before it begins lets the others go first.
     pub(super) fn of(plan: &Plan, state: &State) -> Self {
-        match Self::of_state(state) {
-            Self::Waiting(_) if plan.suspend => Self::None,
-            recorded => recorded,
+        let recorded = Self::of_state(state);
+        if plan.suspend && matches!(recorded, Self::Waiting(_)) {
+            Self::None
+        } else {
+            recorded
         }
     }
 

@@ -88,7 +88,12 @@ async fn observing_whole_rollouts_are_decided_and_nothing_is_written() {
     rig.set_image("1.3.0-errors");
     follow(&rig, (2, 0)).await;
 
-    assert_eq!(rig.writes(), 0, "{:?}", rig.member().server.faults().counts());
+    assert_eq!(
+        rig.writes(),
+        0,
+        "{:?}",
+        rig.member().server.faults().counts()
+    );
     assert_eq!(rig.canary()["status"], Value::Null);
     assert_eq!(rig.events(), []);
     assert_eq!(rig.replicas_of(NAME), 2);
@@ -104,7 +109,9 @@ async fn who_only_observes_says_so_and_its_tools_write_nothing() {
     let _observer = engine(&rig, "observer", Some(DryRun::Observe));
     follow(&rig, (1, 0)).await;
     let store = rig.member().server.store();
-    let lease = store.get(&LEASE, "canary-mcp-system", "canary-mcp").unwrap();
+    let lease = store
+        .get(&LEASE, "canary-mcp-system", "canary-mcp")
+        .unwrap();
     assert_eq!(lease.annotation("canary-mcp.dev/dry-run"), Some("observe"));
 
     let view = rig.view().await;
@@ -167,13 +174,19 @@ async fn without_routes_a_good_version_is_analysed_and_not_promoted() {
     let weights: Vec<i64> = seen.iter().map(|(_, weight)| *weight).collect();
     assert_eq!(weights, [0, 5, 10, 15, 20, 25, 30, 0, 0], "{seen:?}");
     let canary = rig.canary();
-    assert_eq!(canary.str_at("/status/run/reason"), Some("it would have been promoted"));
+    assert_eq!(
+        canary.str_at("/status/run/reason"),
+        Some("it would have been promoted")
+    );
     assert_eq!(canary["status"]["run"]["rehearsal"], true);
     rig.pass(30).await;
     let said: Vec<String> = rig.events().into_iter().map(|(_, note)| note).collect();
     let promoted = "dry-run: mcp-server.ai-platform would be promoted now, its analysis has passed; no route was written, and nothing is promoted";
     assert!(said.iter().any(|note| note == promoted), "{said:?}");
-    assert!(said.iter().all(|note| note.starts_with("dry-run: ")), "{said:?}");
+    assert!(
+        said.iter().all(|note| note.starts_with("dry-run: ")),
+        "{said:?}"
+    );
     assert_eq!(rig.object(&VIRTUAL_SERVICE, NAME), None);
     assert_eq!(rig.image_of("mcp-server-primary"), image("1.0.0"));
     assert_eq!(rig.replicas_of(NAME), 0);
@@ -202,7 +215,8 @@ async fn a_run_of_one_kind_of_engine_is_not_gone_on_with_by_the_other() {
     let rehearses = engine(&rig, "rehearses", Some(DryRun::Routes));
     rig.until_phase(Phase::Initialized).await;
     rig.start("1.1.0").await;
-    rig.until(|c| c.int_at("/status/canaryWeight") == Some(15)).await;
+    rig.until(|c| c.int_at("/status/canaryWeight") == Some(15))
+        .await;
     rehearses.kill();
     // Its canary never had traffic: 15% of it would be the first.
     rig.start_engine("earnest");
@@ -218,13 +232,18 @@ async fn a_run_of_one_kind_of_engine_is_not_gone_on_with_by_the_other() {
     assert_eq!(rig.weights(), (100, 0));
 
     rig.start("1.2.0").await;
-    rig.until(|c| c.int_at("/status/canaryWeight") == Some(15)).await;
+    rig.until(|c| c.int_at("/status/canaryWeight") == Some(15))
+        .await;
     rig.crash_engine();
     for (identity, mode) in [("observer", DryRun::Observe), ("rehearses", DryRun::Routes)] {
         let dry = engine(&rig, identity, Some(mode));
         rig.pass(600).await;
         assert_eq!(rig.weights(), (85, 15), "{identity}");
-        assert_eq!(rig.canary().int_at("/status/canaryWeight"), Some(15), "{identity}");
+        assert_eq!(
+            rig.canary().int_at("/status/canaryWeight"),
+            Some(15),
+            "{identity}"
+        );
         dry.stop().await;
     }
     rig.start_engine("earnest");

@@ -41,7 +41,12 @@ fn a_rehearsal_ends_with_what_would_be_promoted() {
     let over = rehearsed(state().reverting().settled(150)).with(|s| {
         s.run.as_mut().unwrap().reason = Some("it would have been promoted".to_owned());
     });
-    let decided = act(&rehearsing(), &over, &seen().canary_ready().at(200), &pass());
+    let decided = act(
+        &rehearsing(),
+        &over,
+        &seen().canary_ready().at(200),
+        &pass(),
+    );
     assert_eq!(
         decided.tell.last().unwrap().message,
         "The rehearsal of mcp.ai is over, it would have been promoted; scaling down"
@@ -67,7 +72,11 @@ fn what_was_begun_in_a_dry_run_gets_no_traffic_in_earnest() {
         &stored.clone().weight(15),
         &Answers::default(),
     );
-    assert!(text(&going_on).starts_with("Analysing"), "{}", text(&going_on));
+    assert!(
+        text(&going_on).starts_with("Analysing"),
+        "{}",
+        text(&going_on)
+    );
 }
 
 #[test]
@@ -88,7 +97,9 @@ fn a_run_in_the_queue_records_its_place_and_goes_on_when_it_has_a_slot() {
         running: 3,
         limit: "3 in the cluster".to_owned(),
     };
-    let queued = seen().edited("v2").with(|s| s.slot = Slot::Queued(queue.clone()));
+    let queued = seen()
+        .edited("v2")
+        .with(|s| s.slot = Slot::Queued(queue.clone()));
     let decided = act(&plan(), &waiting(None), &queued, &Answers::default());
     assert_eq!(
         text(&Step::Act(decided.clone())),
@@ -181,7 +192,11 @@ fn what_is_pretended_stays_and_wishes_are_left_to_others() {
     ] {
         world.apply(run.run.as_ref(), effect);
     }
-    world.refresh(&live.clone().asks(crate::decide::facts::Verb::Rollback, false));
+    world.refresh(
+        &live
+            .clone()
+            .asks(crate::decide::facts::Verb::Rollback, false),
+    );
     let seen = &world.seen;
     assert!(seen.pinned && seen.services_ready && seen.apex_on_primary && seen.route_ready);
     assert_eq!(seen.traffic, Some(Traffic::to_canary(10)));

@@ -20,17 +20,17 @@ impl Claims {
     }
 
     /// What a Canary claims now, `None` when it is gone. The names of those of its namespace that this concerns.
-    fn set(&self, namespace: &str, name: &str, claim: Option<Claim>) -> Vec<String> {
+    fn set(&self, namespace: &str, name: &str, claim: Option<&Claim>) -> Vec<String> {
         let mut namespaces = self.lock();
         let claims = namespaces.entry(namespace.to_owned()).or_default();
-        let old = match &claim {
+        let old = match claim {
             Some(claim) => claims.insert(name.to_owned(), claim.clone()),
             None => claims.remove(name),
         };
-        if old == claim {
+        if old.as_ref() == claim {
             return Vec::new();
         }
-        let versions: Vec<&Claim> = old.iter().chain(&claim).collect();
+        let versions: Vec<&Claim> = old.iter().chain(claim).collect();
         let concerns = |other: &Claim| versions.iter().any(|v| v.clash(other).is_some());
         let concerned = claims.iter().filter(|(_, other)| concerns(other));
         let mut concerned: Vec<String> = concerned.map(|(name, _)| name.clone()).collect();
@@ -64,7 +64,7 @@ impl World {
     pub(in crate::engine) fn claim(&self, namespace: &str, name: &str) {
         let canary = self.canary(namespace, name).map(|kept| kept.object());
         let claim = canary.map(|canary| Claim::of(&canary));
-        for concerned in self.shared.claims.set(namespace, name, claim) {
+        for concerned in self.shared.claims.set(namespace, name, claim.as_ref()) {
             self.wake(namespace, &concerned);
         }
     }
@@ -91,12 +91,12 @@ mod tests {
 
     use super::*;
 
-    fn claim(name: &str, target: &str) -> Option<Claim> {
+    fn claim(name: &str, target: &str) -> Claim {
         let canary: Value = json!({
             "metadata": {"name": name, "namespace": "shop", "uid": name},
             "spec": {"targetRef": {"kind": "Deployment", "name": target}}
         });
-        Some(Claim::of(&canary))
+        Claim::of(&canary)
     }
 
     fn rivals(claims: &Claims, namespace: &str, name: &str) -> Vec<String> {
@@ -108,19 +108,19 @@ mod tests {
     #[test]
     fn whom_a_change_concerns_is_found_among_its_namespace() {
         let claims = Claims::default();
-        assert_eq!(claims.set("shop", "a", claim("a", "web")), [""; 0]);
-        assert_eq!(claims.set("shop", "b", claim("b", "api")), [""; 0]);
-        assert_eq!(claims.set("other", "c", claim("c", "web")), [""; 0]);
-        assert_eq!(claims.set("shop", "b", claim("b", "web")), ["a", "b"]);
+        assert_eq!(claims.set("shop", "a", Some(&claim("a", "web"))), [""; 0]);
+        assert_eq!(claims.set("shop", "b", Some(&claim("b", "api"))), [""; 0]);
+        assert_eq!(claims.set("other", "c", Some(&claim("c", "web"))), [""; 0]);
+        assert_eq!(claims.set("shop", "b", Some(&claim("b", "web"))), ["a", "b"]);
         assert_eq!(rivals(&claims, "shop", "a"), ["b"]);
         assert_eq!(rivals(&claims, "shop", "b"), ["a"]);
         assert_eq!(rivals(&claims, "other", "c"), [""; 0]);
         // A status write says nothing new.
-        assert_eq!(claims.set("shop", "b", claim("b", "web")), [""; 0]);
+        assert_eq!(claims.set("shop", "b", Some(&claim("b", "web"))), [""; 0]);
         // What it leaves concerns the other one, too.
-        assert_eq!(claims.set("shop", "b", claim("b", "api")), ["a", "b"]);
+        assert_eq!(claims.set("shop", "b", Some(&claim("b", "api"))), ["a", "b"]);
         assert_eq!(
-            claims.set("shop", "b", claim("b", "web-primary")),
+            claims.set("shop", "b", Some(&claim("b", "web-primary"))),
             ["a", "b"]
         );
         assert_eq!(claims.set("shop", "a", None), ["b", "a"]);
