@@ -19,5 +19,6 @@ mod requests;
 mod rules;
 mod share;
 mod still;
+mod strategies;
 mod verdicts;
 mod world;
