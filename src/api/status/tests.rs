@@ -7,8 +7,8 @@ use crate::decide::{
     facts::Bounds,
     plan::Outcome,
     state::{
-        Apart, CheckResult, Cookies, Evidence, Phase, Queue, Skip, SkipSource, StepCheck, StepResult,
-        Verdict, WaitFor, Waiting,
+        Apart, CheckResult, Cookies, Evidence, Phase, Queue, Skip, SkipSource, StepCheck,
+        StepResult, Verdict, WaitFor, Waiting,
     },
 };
 

@@ -111,14 +111,20 @@ mod tests {
         assert_eq!(claims.set("shop", "a", Some(&claim("a", "web"))), [""; 0]);
         assert_eq!(claims.set("shop", "b", Some(&claim("b", "api"))), [""; 0]);
         assert_eq!(claims.set("other", "c", Some(&claim("c", "web"))), [""; 0]);
-        assert_eq!(claims.set("shop", "b", Some(&claim("b", "web"))), ["a", "b"]);
+        assert_eq!(
+            claims.set("shop", "b", Some(&claim("b", "web"))),
+            ["a", "b"]
+        );
         assert_eq!(rivals(&claims, "shop", "a"), ["b"]);
         assert_eq!(rivals(&claims, "shop", "b"), ["a"]);
         assert_eq!(rivals(&claims, "other", "c"), [""; 0]);
         // A status write says nothing new.
         assert_eq!(claims.set("shop", "b", Some(&claim("b", "web"))), [""; 0]);
         // What it leaves concerns the other one, too.
-        assert_eq!(claims.set("shop", "b", Some(&claim("b", "api"))), ["a", "b"]);
+        assert_eq!(
+            claims.set("shop", "b", Some(&claim("b", "api"))),
+            ["a", "b"]
+        );
         assert_eq!(
             claims.set("shop", "b", Some(&claim("b", "web-primary"))),
             ["a", "b"]
