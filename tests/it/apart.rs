@@ -14,11 +14,7 @@ const DIRECT: &str = "mcp-server-direct";
 /// A cluster with so many requests a second to the Canary's Service, and to one beside it as soon as that is there.
 fn with_direct(apex: u32, direct: u32) -> Rig {
     Rig::with_fleet(|options| {
-        let source = |service: &str, per_second| Source {
-            namespace: "ai-platform".to_owned(),
-            service: service.to_owned(),
-            per_second,
-        };
+        let source = |service: &str, per_second| Source::new("ai-platform", service, per_second);
         options.traffic = vec![source("mcp-server", apex), source(DIRECT, direct)];
     })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use canary_mcp::{
     api::objects::{DEPLOYMENT, ObjectExt, SERVICE},
-    cluster::ServiceCall,
+    cluster::{ServiceCall, embedded::load_tester::Script},
     decide::state::Phase,
     outbound::address::{self, Route},
 };
@@ -28,7 +28,9 @@ async fn call(rig: &Rig, url: &str, payload: Option<Value>) -> (u16, String) {
     };
     let path = url.splitn(4, '/').nth(3).unwrap_or_default();
     let request = match payload {
-        Some(payload) => Request::post(format!("/{path}")).body(Bytes::from(payload.to_string())),
+        Some(payload) => Request::post(format!("/{path}"))
+            .header("Idempotency-Key", "run/rollout/smoke/1")
+            .body(Bytes::from(payload.to_string())),
         None => Request::get(format!("/{path}")).body(Bytes::new()),
     };
     let call = ServiceCall {
@@ -97,7 +99,7 @@ async fn gates_are_closed_until_they_are_opened_each_for_its_canary() {
         ("/gate/check", "a", 403, "Forbidden"),
         ("/rollback/close", "a", 202, ""),
         ("/rollback/check", "a", 403, "Forbidden"),
-        ("/no/such", "a", 404, "404 page not found"),
+        ("/no/such", "a", 400, "metadata not found in payload"),
     ] {
         assert_eq!(
             ask(path, name).await,
@@ -133,7 +135,53 @@ async fn bash_is_answered_by_a_table() {
     let nothing = payload(&json!({}));
     let (code, _) = call(&rig, "http://flagger-loadtester.test/", Some(nothing)).await;
     assert_eq!(code, 400);
-    assert_eq!(run(&rig, "helmv3", "test podinfo").await, 400);
+    // There is none; what it would say is in the table.
+    assert_eq!(run(&rig, "helmv3", "test podinfo").await, 500);
+    rig.member().load_tester().answers("test podinfo", 200, "");
+    assert_eq!(run(&rig, "helmv3", "test podinfo").await, 200);
+    assert_eq!(run(&rig, "spam", "x").await, 400);
+}
+
+/// What tests of hooks need: every call is kept as it came, and answered late or otherwise as often as a script says.
+#[tokio::test(start_paused = true)]
+async fn calls_are_kept_and_answered_as_a_script_says() {
+    let rig = Rig::without_engine(true);
+    rig.pass(10).await;
+    let tester = rig.member().load_tester();
+    let base = "http://flagger-loadtester.test";
+    let hook = || Some(payload(&json!({"type": "bash", "cmd": "true"})));
+    tester.script(Script::answer("/", 429, "busy").times(2));
+    tester.script(Script::slow("/gate/approve", 5_000));
+    let answers = [(429, "busy"), (429, "busy"), (200, "")];
+    for (code, text) in answers {
+        let answer = call(&rig, &format!("{base}/"), hook()).await;
+        assert_eq!(answer, (code, text.to_owned()));
+    }
+    let begun = rig.now();
+    let approved = call(&rig, &format!("{base}/gate/approve?who=me"), hook()).await;
+    assert_eq!(approved, (200, "OK".to_owned()));
+    assert_eq!(rig.now().since(begun), 5_000);
+
+    let calls = tester.calls();
+    let told: Vec<(&str, &str, Option<u16>)> = calls
+        .iter()
+        .map(|c| (c.method.as_str(), c.path.as_str(), c.code))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("POST", "/", Some(429)),
+            ("POST", "/", Some(429)),
+            ("POST", "/", Some(200)),
+            ("POST", "/gate/approve?who=me", Some(200)),
+        ]
+    );
+    assert_eq!(calls[3].at, begun);
+    assert_eq!(
+        calls[0].header("idempotency-key"),
+        Some("run/rollout/smoke/1")
+    );
+    assert_eq!(calls[0].payload, hook().unwrap());
 }
 
 /// hey really sends requests at the canary, as many as it says and as long as it says, each command once at a time.

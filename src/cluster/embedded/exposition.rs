@@ -9,7 +9,7 @@ use super::metrics::Reading;
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Families with their type and help. A histogram's samples have three endings.
-const FAMILIES: [(&str, &str, &str); 5] = [
+const FAMILIES: [(&str, &str, &str); 10] = [
     (
         "istio_requests_total",
         "counter",
@@ -19,6 +19,31 @@ const FAMILIES: [(&str, &str, &str); 5] = [
         "istio_request_duration_milliseconds",
         "histogram",
         "How long requests took, as the mesh measures it.",
+    ),
+    (
+        "istio_tcp_connections_opened_total",
+        "counter",
+        "Connections that were opened, as the mesh counts them.",
+    ),
+    (
+        "istio_tcp_connections_closed_total",
+        "counter",
+        "Connections that were closed, as the mesh counts them.",
+    ),
+    (
+        "http_request_duration_seconds",
+        "histogram",
+        "How long requests took, as the server measures it.",
+    ),
+    (
+        "response_total",
+        "counter",
+        "Responses, as the proxy counts them.",
+    ),
+    (
+        "response_latency_ms",
+        "histogram",
+        "How long responses took, as the proxy measures it.",
     ),
     (
         "mcp_requests_total",

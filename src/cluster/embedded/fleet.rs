@@ -9,13 +9,16 @@ use uuid::Uuid;
 
 use super::{
     controllers::Controllers,
+    counts::Tally,
+    gateway::{Acceptance, GATEWAY, GATEWAY_CLASS},
     load_tester::LoadTester,
+    mesh::Mesh,
     metrics::Metrics,
     proxy,
     server::ApiServer,
     status::Status,
     store::Store,
-    traffic::{Counts, Source, Tally, Traffic},
+    traffic::{Counts, Source, Traffic},
 };
 use crate::{
     api::objects::{
@@ -30,7 +33,6 @@ use crate::{
 const MANAGER: &str = "kubectl-client-side-apply";
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-const ISTIO_CRDS: &str = include_str!("crds/istio.yaml");
 const KEDA_CRDS: &str = include_str!("crds/keda.yaml");
 const BASE: &str = include_str!("base.yaml");
 /// The manifests that a person applies to a real cluster, in the order in which they are applied.
@@ -73,6 +75,8 @@ pub struct FleetOptions {
     pub crds: Vec<Value>,
     /// The clusters, by name with their labels.
     pub clusters: Vec<(String, BTreeMap<String, String>)>,
+    /// What routes the requests.
+    pub mesh: Mesh,
     /// The requests in each cluster.
     pub traffic: Vec<Source>,
     /// Where uids and made-up names come from: fleets of one seed that get the same requests become the same.
@@ -97,11 +101,8 @@ impl FleetOptions {
                 cluster("prod-jp", "production", "jp"),
                 cluster("staging", "staging", "kr"),
             ],
-            traffic: vec![Source {
-                namespace: "ai-platform".to_owned(),
-                service: "mcp-server".to_owned(),
-                per_second: 20,
-            }],
+            mesh: Mesh::default(),
+            traffic: vec![Source::new("ai-platform", "mcp-server", 20)],
             seed: Uuid::new_v4(),
         }
     }
@@ -156,9 +157,16 @@ pub struct Member {
     tally: Tally,
     metrics: Arc<Metrics>,
     load_tester: LoadTester,
+    acceptance: Acceptance,
 }
 
 impl Member {
+    /// How its controller accepts routes of Gateway API.
+    #[must_use]
+    pub fn acceptance(&self) -> &Acceptance {
+        &self.acceptance
+    }
+
     /// What answers at `flagger-loadtester.test`.
     #[must_use]
     pub fn load_tester(&self) -> &LoadTester {
@@ -207,10 +215,11 @@ impl Fleet {
             epoch,
             crds,
             clusters,
+            mesh,
             traffic,
             seed,
         } = options;
-        let manifests = manifests(!crds.is_empty())?;
+        let manifests = manifests(!crds.is_empty(), mesh)?;
         let mut fleet = Self {
             epoch,
             members: Vec::new(),
@@ -225,7 +234,7 @@ impl Fleet {
             for (file, kind, manifest) in &manifests {
                 apply(&store, &name, file, kind, manifest.clone())?;
             }
-            let metrics = Arc::new(Metrics::new(epoch));
+            let metrics = Arc::new(Metrics::of(epoch, mesh));
             let tally = Tally::default();
             let server = ApiServer::new(&name, store.clone());
             let load_tester = LoadTester::new(store.clone());
@@ -235,7 +244,9 @@ impl Fleet {
                 clock.clone(),
             ));
             let tasks = &mut fleet.tasks;
-            let controllers = Controllers::new(store.clone(), Arc::clone(&metrics));
+            let acceptance = Acceptance::default();
+            let controllers =
+                Controllers::new(store.clone(), Arc::clone(&metrics), acceptance.clone());
             tasks.spawn(watched(name.clone(), "controllers", controllers.run()));
             let requests =
                 Traffic::new(store, Arc::clone(&metrics), tally.clone(), traffic.clone())
@@ -249,6 +260,7 @@ impl Fleet {
                 tally,
                 metrics,
                 load_tester,
+                acceptance,
             });
         }
         Ok(fleet)
@@ -280,24 +292,25 @@ impl Fleet {
 }
 
 /// All manifests in the order in which they are applied, each with its file and kind.
-fn manifests(with_canaries: bool) -> Result<Vec<(String, Kind, Value)>, FleetError> {
-    let files = [
-        ("crds/istio.yaml", ISTIO_CRDS),
-        ("crds/keda.yaml", KEDA_CRDS),
-        ("base.yaml", BASE),
-    ];
+fn manifests(with_canaries: bool, mesh: Mesh) -> Result<Vec<(String, Kind, Value)>, FleetError> {
+    let mut files = mesh.manifests();
+    files.extend([("crds/keda.yaml", KEDA_CRDS), ("base.yaml", BASE)]);
+    files.extend(EXAMPLES);
     let mut out = Vec::new();
-    for (file, text) in files.into_iter().chain(EXAMPLES) {
+    for (file, text) in files {
         let documents: Vec<Value> =
             serde_saphyr::from_multiple(text).map_err(|source| FleetError::Manifest {
                 file: file.to_owned(),
                 source: Box::new(source),
             })?;
-        for document in documents {
+        for mut document in documents {
             let kind = kind_of(&document).ok_or_else(|| FleetError::Kind {
                 file: file.to_owned(),
                 kind: document["kind"].to_string(),
             })?;
+            if kind == CANARY {
+                mesh.adapt(&mut document);
+            }
             if with_canaries || kind.group != CANARY.group {
                 out.push((file.to_owned(), kind, document));
             }
@@ -316,6 +329,8 @@ fn kind_of(object: &Value) -> Option<Kind> {
         SCALED_OBJECT,
         METRIC_TEMPLATE,
         CANARY,
+        GATEWAY_CLASS,
+        GATEWAY,
     ];
     kinds.into_iter().find(|kind| {
         object.str_at("/kind") == Some(kind.kind)
@@ -362,4 +377,4 @@ async fn watched(cluster: String, part: &'static str, task: impl Future<Output =
 
 #[cfg(test)]
 #[path = "fleet_tests.rs"]
-mod tests;
+pub(super) mod tests;

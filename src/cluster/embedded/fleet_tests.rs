@@ -8,16 +8,26 @@ use crate::{
     cluster::embedded::controllers::{ENDPOINTS, HPA, pods::is_ready},
 };
 
-const EPOCH: Moment = Moment(1_795_219_200_000);
-const NS: &str = "ai-platform";
+pub(in crate::cluster::embedded) const EPOCH: Moment = Moment(1_795_219_200_000);
+pub(in crate::cluster::embedded) const NS: &str = "ai-platform";
 
 /// One cluster with the manifests and, if asked for, traffic.
-fn one(per_second: u32) -> (Fleet, Store) {
+pub(in crate::cluster::embedded) fn one(per_second: u32) -> (Fleet, Store) {
     at_speed(1.0, per_second)
 }
 
+/// The same with this mesh.
+pub(in crate::cluster::embedded) fn one_of(mesh: Mesh, per_second: u32) -> (Fleet, Store) {
+    with(1.0, per_second, mesh)
+}
+
 fn at_speed(speed: f64, per_second: u32) -> (Fleet, Store) {
+    with(speed, per_second, Mesh::Istio)
+}
+
+fn with(speed: f64, per_second: u32, mesh: Mesh) -> (Fleet, Store) {
     let mut options = FleetOptions::new(EPOCH, speed, Vec::new());
+    options.mesh = mesh;
     options.clusters.truncate(1);
     options.traffic[0].per_second = per_second;
     let fleet = Fleet::start(options).unwrap();
@@ -25,7 +35,7 @@ fn at_speed(speed: f64, per_second: u32) -> (Fleet, Store) {
     (fleet, store)
 }
 
-async fn seconds(store: &Store, n: i64) {
+pub(in crate::cluster::embedded) async fn seconds(store: &Store, n: i64) {
     store.clock().sleep(n * 1_000).await;
 }
 
@@ -49,7 +59,7 @@ fn set_replicas(store: &Store, replicas: i64) {
         .unwrap();
 }
 
-fn annotate(store: &Store, key: &str, value: Option<&str>) {
+pub(in crate::cluster::embedded) fn annotate(store: &Store, key: &str, value: Option<&str>) {
     let write = |so: &mut Value| match value {
         Some(value) => so["metadata"]["annotations"][key] = json!(value),
         None => {
@@ -343,7 +353,7 @@ fn split(store: &Store, primary: i64, canary: i64) {
     }
 }
 
-fn primary(store: &Store) {
+pub(in crate::cluster::embedded) fn primary(store: &Store) {
     let target = deployment(store);
     let mut spec = target["spec"].clone();
     spec["selector"]["matchLabels"]["app"] = json!("mcp-server-primary");

@@ -40,13 +40,18 @@ mod write;
 
 // What lives in an embedded cluster.
 mod controllers;
+mod counts;
+mod crowd;
 pub mod fleet;
+pub mod gateway;
 pub mod images;
 pub mod listener;
 pub mod load_tester;
+pub mod mesh;
 pub mod metrics;
 #[cfg(feature = "embedded-metrics")]
 mod promql;
 mod proxy;
+mod requests;
 mod routes;
 pub mod traffic;

@@ -27,10 +27,19 @@ pub(super) fn service_proxy(
     clock: Clock,
 ) -> ServiceProxy {
     Arc::new(move |call: ProxyCall| {
-        let answer = tester
-            .answer(&call)
-            .unwrap_or_else(|| answer(&call, &metrics, clock.now()));
-        futures::future::ready(answer).boxed()
+        let Some(pending) = tester.answer(&call) else {
+            let answer = answer(&call, &metrics, clock.now());
+            return futures::future::ready(answer).boxed();
+        };
+        let (tester, clock) = (tester.clone(), clock.clone());
+        async move {
+            if pending.after_ms > 0 {
+                clock.sleep(pending.after_ms).await;
+            }
+            tester.answered(pending.number, pending.response.status());
+            pending.response
+        }
+        .boxed()
     })
 }
 

@@ -4,10 +4,7 @@
 //! own: those that fell due before a change was noticed are served as things stood before it. The scrapes of the metrics
 //! go by the same moments.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use serde_json::Value;
 
@@ -16,11 +13,18 @@ use super::{
         endpoints::backing,
         pods::{is_ready, ready_since},
     },
+    counts::{Outcome, Tally},
+    crowd::{Crowd, Who},
+    gateway::HTTP_ROUTE,
     images::Behaviour,
     load_tester::LoadTester,
     metrics::{Hit, Metrics, Server},
-    routes::{Destination, Lookup, Route},
+    routes::{Destination, Known, Route, Sent},
     store::Store,
+};
+pub use super::{
+    counts::Counts,
+    requests::{Entry, Mix, Source, Users},
 };
 use crate::{
     api::objects::{DESTINATION_RULE, Object, ObjectExt, POD, SERVICE, VIRTUAL_SERVICE},
@@ -35,17 +39,6 @@ const LEAST_TICK_MS: f64 = 4.0;
 /// Below this speed metrics are scraped each 10 virtual seconds, from it on each 15: still four samples a minute.
 const FAST: f64 = 100.0;
 
-/// Steady requests to one Service.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Source {
-    /// Namespace of the Service.
-    pub namespace: String,
-    /// Name of the Service; requests go to this host.
-    pub service: String,
-    /// Requests for each virtual second.
-    pub per_second: u32,
-}
-
 /// Further requests for a while, as a load tester sends them.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Load {
@@ -54,83 +47,6 @@ pub(super) struct Load {
     pub(super) until: Moment,
     /// Every request is answered with this status.
     pub(super) fails_with: Option<u16>,
-}
-
-/// Requests counted since the cluster began.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Counts {
-    /// All of them.
-    pub total: u64,
-    /// Those that reached a Service without a ready endpoint: 503s that users saw.
-    pub no_endpoint_503: u64,
-    /// Those that the application failed with 500.
-    pub application_500: u64,
-    /// By name of the workload that answered.
-    pub workloads: BTreeMap<String, u64>,
-    /// By image that answered.
-    pub images: BTreeMap<String, u64>,
-}
-
-impl Counts {
-    /// What was counted since `earlier`.
-    #[must_use]
-    pub fn since(&self, earlier: &Self) -> Self {
-        let less = |now: &BTreeMap<String, u64>, then: &BTreeMap<String, u64>| {
-            now.iter()
-                .map(|(key, n)| (key.clone(), n - then.get(key).copied().unwrap_or(0)))
-                .filter(|(_, n)| *n > 0)
-                .collect()
-        };
-        Self {
-            total: self.total - earlier.total,
-            no_endpoint_503: self.no_endpoint_503 - earlier.no_endpoint_503,
-            application_500: self.application_500 - earlier.application_500,
-            workloads: less(&self.workloads, &earlier.workloads),
-            images: less(&self.images, &earlier.images),
-        }
-    }
-
-    /// Percent of all requests that `workload` answered; 0 without any request.
-    #[must_use]
-    #[expect(clippy::cast_precision_loss, reason = "counts stay far below 2^53")]
-    pub fn share(&self, workload: &str) -> f64 {
-        let answered = self.workloads.get(workload).copied().unwrap_or(0);
-        answered as f64 * 100.0 / self.total.max(1) as f64
-    }
-}
-
-/// Counts that can be read while requests go on. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Tally(Arc<Mutex<Counts>>);
-
-impl Tally {
-    pub(super) fn read(&self) -> Counts {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn add(&self, endpoint: Option<&Endpoint>, code: u16) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.total += 1;
-        let Some(endpoint) = endpoint else {
-            counts.no_endpoint_503 += 1;
-            return;
-        };
-        counts.application_500 += u64::from(code >= 500);
-        bump(&mut counts.workloads, &endpoint.server.workload);
-        bump(&mut counts.images, &endpoint.image);
-    }
-}
-
-fn bump(counts: &mut BTreeMap<String, u64>, key: &str) {
-    if let Some(count) = counts.get_mut(key) {
-        *count += 1;
-    } else {
-        // Looked up by &str first: this runs for every request.
-        counts.insert(key.to_owned(), 1);
-    }
 }
 
 /// One pod that answers.
@@ -143,17 +59,33 @@ struct Endpoint {
     version_ready: Moment,
 }
 
+/// What a request got.
+struct Served {
+    /// Workload and image that answered.
+    by: Option<(Arc<str>, Arc<str>)>,
+    code: u16,
+}
+
+impl Served {
+    const UNROUTED: Self = Self {
+        by: None,
+        code: 404,
+    };
+}
+
 /// Namespace, workload and `pod-template-hash`.
 type Version = (Arc<str>, Arc<str>, Arc<str>);
 
 /// The traffic of one cluster.
 pub(super) struct Traffic {
     store: Store,
+    /// What the proxies know of the store.
+    known: Known,
     metrics: Arc<Metrics>,
     tally: Tally,
     streams: Vec<Stream>,
     /// Endpoints of the destinations in use; empty means to be read anew.
-    endpoints: HashMap<Destination, Vec<Endpoint>>,
+    endpoints: HashMap<Arc<Destination>, Vec<Endpoint>>,
     /// Requests so far, by workload and version: what decides which ones fail.
     answered: HashMap<Version, u64>,
     /// When each version of each workload was first ready.
@@ -178,7 +110,16 @@ struct Stream {
     /// Stored, and not yet in effect.
     coming: Vec<(Moment, Route)>,
     /// For the turn among the endpoints of a destination.
-    turns: HashMap<Destination, usize>,
+    turns: HashMap<Arc<Destination>, usize>,
+    crowd: Crowd,
+}
+
+/// One request that is due.
+struct Due {
+    at: Moment,
+    who: Who,
+    /// Where it goes; `None` when no rule takes it.
+    sent: Option<Sent>,
 }
 
 impl Traffic {
@@ -189,19 +130,12 @@ impl Traffic {
         sources: Vec<Source>,
     ) -> Self {
         let seen = store.revision();
+        let known = Known::new(store.clone());
         let clock = store.clock();
         let scrape_every = if clock.speed() < FAST { 10_000 } else { 15_000 };
         let next_scrape = clock.now().plus(scrape_every);
-        let streams = sources.into_iter().map(|source| Stream {
-            route: Route::read(&store, &source.namespace, &source.service),
-            source,
-            began: None,
-            sent: 0,
-            until: None,
-            fails_with: None,
-            coming: Vec::new(),
-            turns: HashMap::new(),
-        });
+        let streams = sources.into_iter();
+        let streams = streams.map(|source| Stream::new(&known, source));
         Self {
             streams: streams.collect(),
             endpoints: HashMap::new(),
@@ -212,6 +146,7 @@ impl Traffic {
             scrape_every,
             metrics,
             tally,
+            known,
             store,
             load_tester: None,
         }
@@ -237,14 +172,10 @@ impl Traffic {
                 fails_with,
             } = load;
             self.streams.push(Stream {
-                route: Route::read(&self.store, &source.namespace, &source.service),
-                source,
                 began: Some(from),
-                sent: 0,
                 until: Some(until),
                 fails_with,
-                coming: Vec::new(),
-                turns: HashMap::new(),
+                ..Stream::new(&self.known, source)
             });
         }
     }
@@ -293,25 +224,70 @@ impl Traffic {
 
     fn serve_due(&mut self, now: Moment) {
         for i in 0..self.streams.len() {
-            while let Some((at, destination)) = self.streams.get_mut(i).and_then(|s| s.next(now)) {
-                self.serve(i, at, &destination);
+            while let Some(due) = self.streams.get_mut(i).and_then(|s| s.next(now)) {
+                self.serve(i, &due);
             }
         }
     }
 
-    fn serve(&mut self, stream: usize, at: Moment, destination: &Destination) {
+    /// Answers a request of a stream, and lets the copies of it be answered.
+    fn serve(&mut self, stream: usize, due: &Due) {
+        let answer = due.sent.as_ref().map_or(Served::UNROUTED, |sent| {
+            self.reach(stream, due.at, &sent.destination, false)
+        });
+        let Some(stream_of) = self.streams.get_mut(stream) else {
+            return;
+        };
+        let by = answer.by.as_ref();
+        let switched = by.and_then(|(_, image)| stream_of.crowd.answered(due.who, image));
+        self.tally.add(&Outcome {
+            by: by.map(|(workload, image)| (&**workload, &**image)),
+            code: answer.code,
+            class: stream_of.crowd.class(due.who),
+            switched,
+        });
+        let Some(sent) = &due.sent else {
+            self.metrics.record(&Hit {
+                at: due.at,
+                service: &Arc::from(stream_of.source.service.as_str()),
+                namespace: &Arc::from(stream_of.source.namespace.as_str()),
+                server: None,
+                code: answer.code,
+                latency_ms: 1,
+                tcp: false,
+            });
+            return;
+        };
+        if by.is_some() {
+            stream_of.crowd.keep(due.who, &sent.cookies, due.at);
+        }
+        for mirror in &sent.mirrors {
+            if let Some((workload, _)) = self.reach(stream, due.at, mirror, true).by {
+                self.tally.add_mirrored(&workload);
+            }
+        }
+    }
+
+    /// What an endpoint of the destination answers to a request of the stream, or to a copy of it.
+    fn reach(
+        &mut self,
+        stream: usize,
+        at: Moment,
+        destination: &Arc<Destination>,
+        copy: bool,
+    ) -> Served {
         if !self.endpoints.contains_key(destination) {
             let found = self.read_endpoints(destination);
-            self.endpoints.insert(destination.clone(), found);
+            self.endpoints.insert(Arc::clone(destination), found);
         }
         let Some(stream) = self.streams.get_mut(stream) else {
-            return;
+            return Served::UNROUTED;
         };
         let ready = self
             .endpoints
             .get(destination)
             .map_or(&[][..], Vec::as_slice);
-        let turn = stream.turns.entry(destination.clone()).or_default();
+        let turn = stream.turns.entry(Arc::clone(destination)).or_default();
         *turn = turn.wrapping_add(1);
         let endpoint = ready.get(*turn % ready.len().max(1));
         let fails_with = stream.fails_with;
@@ -329,15 +305,24 @@ impl Traffic {
                 (fails_with.unwrap_or(answer.code), answer.latency_ms)
             }
         };
-        self.tally.add(endpoint, code);
-        self.metrics.record(&Hit {
+        let hit = Hit {
             at,
             service: &destination.service,
             namespace: &destination.namespace,
             server: endpoint.map(|e| &e.server),
             code,
             latency_ms,
-        });
+            tcp: stream.route.is_tcp(),
+        };
+        // The client's side does not report copies.
+        if endpoint.is_some() || !copy {
+            self.metrics.record(&hit);
+        }
+        let by = |e: &Endpoint| (Arc::clone(&e.server.workload), Arc::clone(&e.image));
+        Served {
+            by: endpoint.map(by),
+            code,
+        }
     }
 
     fn take_changes(&mut self, now: Moment) {
@@ -345,7 +330,7 @@ impl Traffic {
         if let Some(changes) = self.store.changes_since(self.seen) {
             for change in changes {
                 self.seen = change.revision;
-                routes |= change.resource.is(&VIRTUAL_SERVICE);
+                routes |= change.resource.is(&VIRTUAL_SERVICE) || change.resource.is(&HTTP_ROUTE);
                 endpoints |= change.resource.is(&POD)
                     || change.resource.is(&SERVICE)
                     || change.resource.is(&DESTINATION_RULE);
@@ -359,8 +344,9 @@ impl Traffic {
             self.begin(now);
         }
         if routes {
+            self.known.refresh();
             for stream in &mut self.streams {
-                stream.read_route(&self.store, self.seen, now);
+                stream.read_route(&self.known, self.seen, now);
             }
         }
     }
@@ -447,8 +433,23 @@ fn tick_ms(speed: f64) -> i64 {
 }
 
 impl Stream {
-    /// The next request that fell due up to `now`: when, and to what.
-    fn next(&mut self, now: Moment) -> Option<(Moment, Destination)> {
+    /// The requests of a source, from when its Service is up.
+    fn new(known: &Known, source: Source) -> Self {
+        Self {
+            began: None,
+            sent: 0,
+            until: None,
+            fails_with: None,
+            route: Route::read(known, &source),
+            coming: Vec::new(),
+            turns: HashMap::new(),
+            crowd: Crowd::new(&source.mix),
+            source,
+        }
+    }
+
+    /// The next request that fell due up to `now`: when, whose, and to what.
+    fn next(&mut self, now: Moment) -> Option<Due> {
         let per_second = i64::from(self.source.per_second);
         if per_second == 0 {
             return None;
@@ -465,14 +466,17 @@ impl Stream {
         {
             self.route = self.coming.remove(0).1;
         }
-        Some((at, self.route.next()))
+        let who = self.crowd.next()?;
+        let route = &mut self.route;
+        let sent = self.crowd.request(who, at, |request| route.next(request))?;
+        Some(Due { at, who, sent })
     }
 
     /// The route as it is stored now takes effect one to three seconds after `now`.
-    fn read_route(&mut self, store: &Store, revision: u64, now: Moment) {
-        let route = Route::read(store, &self.source.namespace, &self.source.service);
+    fn read_route(&mut self, known: &Known, revision: u64, now: Moment) {
+        let route = Route::read(known, &self.source);
         let latest = self.coming.last().map_or(&self.route, |(_, route)| route);
-        if route.same_split(latest) {
+        if route.same(latest) {
             return;
         }
         let after = self.coming.last().map_or(now, |(at, _)| *at);
@@ -487,12 +491,6 @@ fn delay_ms(revision: u64) -> i64 {
     1_000 + i64::try_from(spread % 2_001).unwrap_or_default()
 }
 
-impl Lookup for Store {
-    fn virtual_services(&self) -> Vec<Object> {
-        self.list(&VIRTUAL_SERVICE, None)
-    }
-
-    fn destination_rules(&self, namespace: &str) -> Vec<Object> {
-        self.list(&DESTINATION_RULE, Some(namespace))
-    }
-}
+#[cfg(test)]
+#[path = "traffic_tests.rs"]
+mod tests;

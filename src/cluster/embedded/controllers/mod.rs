@@ -6,6 +6,7 @@
 
 mod deployment;
 pub(super) mod endpoints;
+mod gateways;
 mod keda;
 mod kubelet;
 pub(super) mod pods;
@@ -21,6 +22,7 @@ use std::{
 use serde_json::{Value, json};
 
 use super::{
+    gateway::{Acceptance, GATEWAY, GATEWAY_CLASS, HTTP_ROUTE, REFERENCE_GRANT},
     metrics::Metrics,
     status::Status,
     store::{Change, ResourceKey, Store},
@@ -69,6 +71,9 @@ enum Key {
     Deployment(String, String),
     Service(String, String),
     ScaledObject(String, String),
+    GatewayClass(String, String),
+    HttpRoute(String, String),
+    Gateway(String, String),
 }
 
 /// When to look at a key again without a change; `None` is never.
@@ -79,6 +84,7 @@ pub(super) struct Controllers {
     store: Store,
     kubelet: kubelet::Kubelet,
     keda: keda::Keda,
+    gateways: gateways::Gateways,
     /// Numbers the pods of this cluster.
     pods: u64,
     seen: u64,
@@ -87,8 +93,9 @@ pub(super) struct Controllers {
 }
 
 impl Controllers {
-    pub(super) fn new(store: Store, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(store: Store, metrics: Arc<Metrics>, acceptance: Acceptance) -> Self {
         Self {
+            gateways: gateways::Gateways::new(acceptance),
             kubelet: kubelet::Kubelet::default(),
             keda: keda::Keda::new(metrics),
             pods: 0,
@@ -155,6 +162,9 @@ impl Controllers {
             Key::Deployment(ns, name) => deployment::reconcile(store, ns, name),
             Key::Service(ns, name) => endpoints::reconcile(store, ns, name),
             Key::ScaledObject(ns, name) => self.keda.reconcile(store, ns, name),
+            Key::GatewayClass(_, name) => gateways::reconcile_class(store, name),
+            Key::HttpRoute(ns, name) => self.gateways.reconcile(store, ns, name),
+            Key::Gateway(ns, name) => gateways::reconcile_gateway(store, ns, name),
         }
     }
 
@@ -179,6 +189,9 @@ impl Controllers {
             (DEPLOYMENT, Key::Deployment),
             (SERVICE, Key::Service),
             (SCALED_OBJECT, Key::ScaledObject),
+            (GATEWAY_CLASS, Key::GatewayClass),
+            (HTTP_ROUTE, Key::HttpRoute),
+            (GATEWAY, Key::Gateway),
         ] {
             let objects = self.store.list(&kind, None);
             self.queue.extend(objects.iter().map(|o| of(o, key)));
@@ -206,14 +219,38 @@ impl Controllers {
             self.notice_scalers(object);
         } else if resource.is(&SERVICE) {
             self.queue.insert(of(object, Key::Service));
+            self.notice_routes();
         } else if resource.is(&SCALED_OBJECT) {
             self.queue.insert(of(object, Key::ScaledObject));
+        } else if resource.is(&HTTP_ROUTE) {
+            self.queue.insert(of(object, Key::HttpRoute));
+            // Gateways count their routes.
+            self.notice_all(&GATEWAY, Key::Gateway);
+        } else if resource.is(&GATEWAY) {
+            self.queue.insert(of(object, Key::Gateway));
+            self.notice_routes();
+        } else if resource.is(&GATEWAY_CLASS) {
+            self.queue.insert(of(object, Key::GatewayClass));
+            self.notice_all(&GATEWAY, Key::Gateway);
+            self.notice_routes();
+        } else if resource.is(&REFERENCE_GRANT) {
+            self.notice_routes();
         } else if is_endpoints(resource) {
             let service = object.label(endpoints::SERVICE_NAME);
             let name = service.unwrap_or(object.name());
             self.queue
                 .insert(Key::Service(object.namespace().to_owned(), name.to_owned()));
         }
+    }
+
+    /// What a route refers to has changed: whether it is accepted may have, too.
+    fn notice_routes(&mut self) {
+        self.notice_all(&HTTP_ROUTE, Key::HttpRoute);
+    }
+
+    fn notice_all(&mut self, kind: &Kind, key: fn(String, String) -> Key) {
+        let objects = self.store.list(kind, None);
+        self.queue.extend(objects.iter().map(|o| of(o, key)));
     }
 
     fn notice_services(&mut self, change: &Change) {

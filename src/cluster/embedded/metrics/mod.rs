@@ -4,48 +4,16 @@
 //! Names, labels and bucket bounds are Istio's (`istio_*`, istio.io/latest/docs/reference/config/metrics) and, for
 //! `mcp_*`, what our example manifests ask for.
 
+mod readings;
+
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use super::mesh::Mesh;
 use crate::decide::facts::Moment;
-
-/// Istio's bounds of request durations, in milliseconds.
-const ISTIO_BOUNDS: [(f64, &str); 19] = [
-    (0.5, "0.5"),
-    (1.0, "1"),
-    (5.0, "5"),
-    (10.0, "10"),
-    (25.0, "25"),
-    (50.0, "50"),
-    (100.0, "100"),
-    (250.0, "250"),
-    (500.0, "500"),
-    (1_000.0, "1000"),
-    (2_500.0, "2500"),
-    (5_000.0, "5000"),
-    (10_000.0, "10000"),
-    (30_000.0, "30000"),
-    (60_000.0, "60000"),
-    (300_000.0, "300000"),
-    (600_000.0, "600000"),
-    (1_800_000.0, "1800000"),
-    (3_600_000.0, "3600000"),
-];
-
-/// Bounds of the MCP servers' own histogram, in seconds, close together around two seconds.
-const MCP_BOUNDS: [(f64, &str); 9] = [
-    (0.1, "0.1"),
-    (0.25, "0.25"),
-    (0.5, "0.5"),
-    (1.0, "1"),
-    (1.5, "1.5"),
-    (2.0, "2"),
-    (2.5, "2.5"),
-    (3.0, "3"),
-    (5.0, "5"),
-];
+use readings::{HTTP_BOUNDS, ISTIO_BOUNDS, LINKERD_BOUNDS, MCP_BOUNDS};
 
 /// A counter that has not moved for so long is no longer scraped: its pods are gone.
 const FORGET_AFTER_MS: i64 = 300_000;
@@ -78,6 +46,8 @@ pub struct Hit<'a> {
     pub code: u16,
     /// Duration in milliseconds.
     pub latency_ms: u32,
+    /// It was a connection, not a request: a mesh that routes TCP sees no more of it.
+    pub tcp: bool,
 }
 
 /// One scraped value.
@@ -143,11 +113,18 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Empty metrics of a cluster whose clock begins at `epoch`.
+    /// Empty metrics of a cluster with Istio whose clock begins at `epoch`.
     #[must_use]
     pub fn new(epoch: Moment) -> Self {
+        Self::of(epoch, Mesh::Istio)
+    }
+
+    /// The same of a cluster with this mesh.
+    #[must_use]
+    pub fn of(epoch: Moment, mesh: Mesh) -> Self {
         Self {
             counters: Mutex::new(Counters {
+                mesh,
                 ticked_at: epoch,
                 ..Counters::default()
             }),
@@ -253,6 +230,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[derive(Debug, Default)]
 struct Counters {
+    mesh: Mesh,
     routes: BTreeMap<RouteKey, Histogram<19>>,
     pods: BTreeMap<PodKey, PodCounters>,
     /// Requests that wait at a workload (by namespace and name), beside those that its pods work on.
@@ -266,6 +244,7 @@ struct RouteKey {
     namespace: Arc<str>,
     workload: Option<(Arc<str>, Arc<str>)>,
     code: u16,
+    tcp: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -279,6 +258,10 @@ struct PodKey {
 #[derive(Debug, Default)]
 struct PodCounters {
     duration: Histogram<9>,
+    /// Seconds of requests by status, as the server tells them outside of Istio.
+    http: BTreeMap<u16, Histogram<11>>,
+    /// Milliseconds of requests by status, as Linkerd's proxy measures them.
+    proxy: BTreeMap<u16, Histogram<26>>,
     success: u64,
     error: u64,
     /// Milliseconds of work that arrived since the last tick.
@@ -337,10 +320,10 @@ impl<const N: usize> Histogram<N> {
         for (below, le) in below.chain([(self.count, "+Inf")]) {
             let mut labels = labels.to_vec();
             labels.push(("le", le.to_owned()));
-            out.push(reading(bucket, labels, float(below)));
+            out.push(readings::reading(bucket, labels, float(below)));
         }
-        out.push(reading(sum, labels.to_vec(), self.sum));
-        out.push(reading(count, labels.to_vec(), float(self.count)));
+        out.push(readings::reading(sum, labels.to_vec(), self.sum));
+        out.push(readings::reading(count, labels.to_vec(), float(self.count)));
     }
 }
 
@@ -353,12 +336,13 @@ impl Counters {
                 .server
                 .map(|s| (Arc::clone(&s.workload), Arc::clone(&s.namespace))),
             code: hit.code,
+            tcp: hit.tcp,
         };
         let latency = f64::from(hit.latency_ms);
-        self.routes
-            .entry(route)
-            .or_default()
-            .add(latency, hit.at, &ISTIO_BOUNDS);
+        if self.mesh == Mesh::Istio {
+            let route = self.routes.entry(route).or_default();
+            route.add(latency, hit.at, &ISTIO_BOUNDS);
+        }
         let Some(server) = hit.server else { return };
         let pod = self
             .pods
@@ -370,6 +354,14 @@ impl Counters {
             })
             .or_default();
         pod.duration.add(latency / 1_000.0, hit.at, &MCP_BOUNDS);
+        if self.mesh != Mesh::Istio {
+            let http = pod.http.entry(hit.code).or_default();
+            http.add(latency / 1_000.0, hit.at, &HTTP_BOUNDS);
+        }
+        if self.mesh == Mesh::Gamma {
+            let proxy = pod.proxy.entry(hit.code).or_default();
+            proxy.add(latency, hit.at, &LINKERD_BOUNDS);
+        }
         pod.busy_ms += u64::from(hit.latency_ms);
         if hit.code < 500 {
             pod.success += 1;
@@ -400,80 +392,12 @@ impl Counters {
     fn read(&self) -> Vec<Reading> {
         let mut out = Vec::new();
         for (key, route) in &self.routes {
-            read_route(key, route, &mut out);
+            readings::of_route(key, route, &mut out);
         }
         for (key, pod) in &self.pods {
-            read_pod(key, pod, &mut out);
+            readings::of_pod(key, pod, &mut out);
         }
         out
-    }
-}
-
-fn read_route(key: &RouteKey, route: &Histogram<19>, out: &mut Vec<Reading>) {
-    let unknown: Arc<str> = Arc::from("unknown");
-    let (workload, namespace) = key
-        .workload
-        .as_ref()
-        .map_or((&unknown, &unknown), |(w, n)| (w, n));
-    // The server's sidecar reports what it answered; only the client's knows of a request that reached nobody.
-    let (reporter, flags) = if key.workload.is_some() {
-        ("destination", "-")
-    } else {
-        ("source", "UH")
-    };
-    let service = format!("{}.{}.svc.cluster.local", key.service, key.namespace);
-    let labels = vec![
-        ("reporter", reporter.to_owned()),
-        ("source_workload", "mcp-clients".to_owned()),
-        ("source_workload_namespace", "ai-clients".to_owned()),
-        ("destination_workload", workload.to_string()),
-        ("destination_workload_namespace", namespace.to_string()),
-        ("destination_service", service),
-        ("destination_service_name", key.service.to_string()),
-        ("destination_service_namespace", key.namespace.to_string()),
-        ("request_protocol", "http".to_owned()),
-        ("response_code", key.code.to_string()),
-        ("response_flags", flags.to_owned()),
-    ];
-    out.push(reading(
-        "istio_requests_total",
-        labels.clone(),
-        float(route.count),
-    ));
-    let names = [
-        "istio_request_duration_milliseconds_bucket",
-        "istio_request_duration_milliseconds_sum",
-        "istio_request_duration_milliseconds_count",
-    ];
-    route.read(names, &labels, &ISTIO_BOUNDS, out);
-}
-
-fn read_pod(key: &PodKey, pod: &PodCounters, out: &mut Vec<Reading>) {
-    let labels = vec![
-        ("namespace", key.namespace.to_string()),
-        ("pod", key.pod.to_string()),
-        ("workload", key.workload.to_string()),
-        ("version", key.version.to_string()),
-    ];
-    for (status, count) in [("success", pod.success), ("error", pod.error)] {
-        let mut labels = labels.clone();
-        labels.push(("status", status.to_owned()));
-        out.push(reading("mcp_requests_total", labels, float(count)));
-    }
-    let names = [
-        "mcp_request_duration_seconds_bucket",
-        "mcp_request_duration_seconds_sum",
-        "mcp_request_duration_seconds_count",
-    ];
-    pod.duration.read(names, &labels, &MCP_BOUNDS, out);
-    out.push(reading("mcp_request_queue_depth", labels, pod.depth));
-}
-
-fn reading(name: &'static str, labels: Vec<(&'static str, String)>, value: f64) -> Reading {
-    Reading {
-        name,
-        labels,
-        value,
     }
 }
 
