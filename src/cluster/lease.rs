@@ -141,10 +141,17 @@ impl Held {
     /// # Errors
     /// [`LeaseLost`] when the Lease is lost or was renewed more than 10 s ago, and always for whoever only observes.
     pub fn check(&self) -> Result<(), LeaseLost> {
-        match *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(renewed) if self.writes && renewed.elapsed() <= WRITE_UNTIL => Ok(()),
-            Some(_) | None => Err(LeaseLost),
+        if self.writes && self.is_fresh() {
+            Ok(())
+        } else {
+            Err(LeaseLost)
         }
+    }
+
+    /// It was renewed within the last 10 s and is not lost.
+    fn is_fresh(&self) -> bool {
+        let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        renewed.is_some_and(|renewed| renewed.elapsed() <= WRITE_UNTIL)
     }
 
     /// Begins writes that belong together: the Lease is given back only when they have ended (or take too long). Once it is about to be given
@@ -197,7 +204,7 @@ impl LeaseKeeper {
     #[must_use]
     pub fn held(&self) -> Option<Held> {
         match &*self.standing.borrow() {
-            Standing::Held(held) if held.check().is_ok() => Some(held.clone()),
+            Standing::Held(held) if held.is_fresh() => Some(held.clone()),
             Standing::Held(_) | Standing::Follower { .. } | Standing::Refused(_) => None,
         }
     }

@@ -381,7 +381,7 @@ impl Keeper {
                 self.lose(&mine.held, "the Lease was deleted");
                 RETRY
             }
-            Err(error) if mine.held.check().is_ok() => {
+            Err(error) if mine.held.is_fresh() => {
                 tracing::warn!(cluster.name = %self.cluster.name(), error = error.report(), "the Lease could not be renewed yet");
                 self.mine = Some(mine);
                 RETRY
@@ -397,12 +397,12 @@ impl Keeper {
     /// answer was lost.)
     async fn after_conflict(&mut self, mut mine: Mine) -> Duration {
         match self.read().await {
-            Ok(Some(now)) if self.is_ours(&now, &mine) && mine.held.check().is_ok() => {
+            Ok(Some(now)) if self.is_ours(&now, &mine) && mine.held.is_fresh() => {
                 mine.lease = now;
                 self.mine = Some(mine);
                 Duration::ZERO
             }
-            Err(error) if mine.held.check().is_ok() => {
+            Err(error) if mine.held.is_fresh() => {
                 tracing::warn!(cluster.name = %self.cluster.name(), error = error.report(), "the Lease could not be read");
                 self.mine = Some(mine);
                 RETRY
