@@ -62,7 +62,8 @@ async fn observing_whole_rollouts_are_decided_and_nothing_is_written() {
     let rig = Rig::without_engine(true);
     rig.pass(120).await;
     let _observer = engine(&rig, "observer", Some(DryRun::Observe));
-    follow(&rig, (1, 0)).await;
+    rig.pass(120).await;
+    assert_eq!(shown(&rig), Some((1, 0)));
     rig.set_image("1.1.0");
     follow(&rig, (0, 5)).await;
     // The target gets what it has always got; the weight is in nobody's route.
@@ -107,7 +108,7 @@ async fn observing_whole_rollouts_are_decided_and_nothing_is_written() {
 async fn who_only_observes_says_so_and_its_tools_write_nothing() {
     let rig = Rig::without_engine(true);
     let _observer = engine(&rig, "observer", Some(DryRun::Observe));
-    follow(&rig, (1, 0)).await;
+    rig.pass(120).await;
     let store = rig.member().server.store();
     let lease = store
         .get(&LEASE, "canary-mcp-system", "canary-mcp")
@@ -143,7 +144,7 @@ async fn who_only_observes_says_so_and_its_tools_write_nothing() {
 async fn after_an_observer_another_engine_rolls_out() {
     let mut rig = Rig::without_engine(true);
     let observer = engine(&rig, "observer", Some(DryRun::Observe));
-    follow(&rig, (1, 0)).await;
+    rig.pass(120).await;
     observer.stop().await;
     rig.start_engine("earnest");
     rig.until_phase(Phase::Initialized).await;
