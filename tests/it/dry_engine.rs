@@ -77,15 +77,18 @@ async fn observing_whole_rollouts_are_decided_and_nothing_is_written() {
             (0, 20),
             (0, 25),
             (0, 30),
-            (0, 0),
+            // The primary is promoted, then it has everything again.
+            (1, 30),
             (1, 0)
         ]
     );
     assert!(rig.counts().since(&from).share(NAME) > 99.9);
     // A good version after it, and a bad one.
+    rig.pass(60).await;
     rig.set_image("1.2.0");
     follow(&rig, (0, 30)).await;
     follow(&rig, (1, 0)).await;
+    rig.pass(60).await;
     rig.set_image("1.3.0-errors");
     follow(&rig, (2, 0)).await;
 
