@@ -11,6 +11,7 @@ pub mod parse;
 pub mod preview;
 pub mod revision;
 pub mod rights;
+pub mod route;
 pub mod status;
 pub mod text;
 pub mod time;

@@ -100,6 +100,14 @@ pub const DESTINATION_RULE: Kind = Kind::new(
     "destinationrules",
 );
 
+/// Gateway API `HTTPRoute`.
+pub const HTTP_ROUTE: Kind = Kind::new(
+    "gateway.networking.k8s.io",
+    "v1",
+    "HTTPRoute",
+    "httproutes",
+);
+
 /// `CustomResourceDefinition`; cluster-wide.
 pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind::new(
     "apiextensions.k8s.io",
@@ -159,6 +167,48 @@ pub enum Write {
     },
 }
 
+/// Which Gateway API a cluster has, by the annotations of the `HTTPRoute`'s definition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayApi {
+    /// `gateway.networking.k8s.io/bundle-version`: `v1.3.0`.
+    pub version: String,
+    /// `gateway.networking.k8s.io/channel` is `experimental`.
+    pub experimental: bool,
+}
+
+impl GatewayApi {
+    /// As the definition of `HTTPRoute` says it.
+    #[must_use]
+    pub fn of(definition: &Value) -> Option<Self> {
+        let channel = definition.annotation("gateway.networking.k8s.io/channel");
+        Some(Self {
+            version: definition
+                .annotation("gateway.networking.k8s.io/bundle-version")?
+                .to_owned(),
+            experimental: channel == Some("experimental"),
+        })
+    }
+
+    /// Copies of a part of the requests (`RequestMirror` with `percent`), which is standard from v1.3.0 on.
+    #[must_use]
+    pub fn copies_a_part(&self) -> bool {
+        self.is_from(3)
+    }
+
+    /// The CORS filter, which is standard from v1.5.0 on, and was experimental from v1.3.0 on.
+    #[must_use]
+    pub fn has_cors(&self) -> bool {
+        self.is_from(if self.experimental { 3 } else { 5 })
+    }
+
+    /// v1.`minor` or newer.
+    fn is_from(&self, minor: u32) -> bool {
+        let mut parts = self.version.trim_start_matches('v').split(['.', '-']);
+        let mut part = || parts.next().and_then(|part| part.parse::<u32>().ok());
+        matches!((part(), part()), (Some(major), Some(is)) if (major, is) >= (1, minor))
+    }
+}
+
 /// Everything that decisions, builders and views read of one Canary.
 #[derive(Debug, Clone, Default)]
 pub struct Objects {
@@ -182,6 +232,10 @@ pub struct Objects {
     pub primary_rule: Option<Object>,
     /// `DestinationRule` `S-canary`.
     pub canary_rule: Option<Object>,
+    /// `HTTPRoute` `S`.
+    pub http_route: Option<Object>,
+    /// The Gateway API that the cluster has; `None` when it has none, or when nobody could say.
+    pub gateway_api: Option<GatewayApi>,
     /// The `ScaledObject` that `autoscalerRef` names.
     pub scaler: Option<Object>,
     /// `ScaledObject` `REF-primary`.

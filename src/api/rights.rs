@@ -3,7 +3,7 @@
 
 use super::objects::{
     CANARY, CONTROLLER_REVISION, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, DESTINATION_RULE, EVENT,
-    Kind, LEASE, METRIC_TEMPLATE, POD, REPLICA_SET, SCALED_OBJECT, SECRET, SERVICE,
+    HTTP_ROUTE, Kind, LEASE, METRIC_TEMPLATE, POD, REPLICA_SET, SCALED_OBJECT, SECRET, SERVICE,
     VIRTUAL_SERVICE,
 };
 
@@ -51,6 +51,10 @@ pub enum Place {
 pub enum When {
     /// For every Canary.
     Always,
+    /// For one that Istio routes.
+    Istio,
+    /// For one that the Gateway API routes.
+    Gateway,
     /// For one with `spec.autoscalerRef`.
     Scaler,
     /// For one with a `templateRef`.
@@ -130,8 +134,9 @@ pub fn engine() -> Vec<Rule> {
             "pins the template of a run, and drops old pins",
         ),
         rule(&SERVICE, KEPT, "makes the Services of both copies"),
-        rule(&VIRTUAL_SERVICE, KEPT, "shifts the traffic"),
-        rule(&DESTINATION_RULE, KEPT, "names both copies in the mesh"),
+        rule(&VIRTUAL_SERVICE, KEPT, "shifts the traffic").when(W::Istio),
+        rule(&DESTINATION_RULE, KEPT, "names both copies in the mesh").when(W::Istio),
+        rule(&HTTP_ROUTE, KEPT, "shifts the traffic of Gateways").when(W::Gateway),
         rule(
             &SCALED_OBJECT,
             KEPT,
@@ -251,8 +256,9 @@ pub fn read_only() -> Vec<Rule> {
         shown(&POD, "shows what a rollout waits for"),
         shown(&CONTROLLER_REVISION, "sees in a dry run what is pinned"),
         rule(&SERVICE, WATCHED, "checks a Canary before a run"),
-        rule(&VIRTUAL_SERVICE, WATCHED, "checks a Canary before a run"),
-        rule(&DESTINATION_RULE, WATCHED, "checks a Canary before a run"),
+        rule(&VIRTUAL_SERVICE, WATCHED, "checks a Canary before a run").when(When::Istio),
+        rule(&DESTINATION_RULE, WATCHED, "checks a Canary before a run").when(When::Istio),
+        rule(&HTTP_ROUTE, WATCHED, "shows whether a route is accepted").when(When::Gateway),
         rule(&SCALED_OBJECT, WATCHED, "shows the autoscalers").when(When::Scaler),
         shown(&EVENT, "shows what happened"),
         rule(&LEASE, WATCHED, "shows who leads").at(Place::Leases),

@@ -45,13 +45,6 @@ pub fn check(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
     if let Some(wanted) = &plan.scaler {
         all.extend(scaling(plan, objects, wanted));
     }
-    if !plan.hooks.is_empty() {
-        all.push(Refusal::new(
-            "spec.analysis.webhooks",
-            "calling webhooks is not carried out yet",
-            "take the field out",
-        ));
-    }
     if plan.revert_on_deletion {
         all.push(Refusal::new(
             "spec.revertOnDeletion",

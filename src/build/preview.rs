@@ -12,7 +12,7 @@ use crate::{
         effect::{Effect, Traffic},
         facts::Moment,
         forecast::{Forecast, Milestone},
-        plan::Plan,
+        plan::{Plan, Router},
         state::Stage,
     },
 };
@@ -215,14 +215,16 @@ fn routes(plan: &Plan, o: &Objects) -> Vec<PlannedChange> {
     let apex = &plan.service.name;
     let (primary, canary) = (format!("{apex}-primary"), format!("{apex}-canary"));
     let splits = "splits the traffic between the primary and the canary";
+    let kind = routes::kind(plan);
+    match plan.router {
+        Router::Istio => {}
+        Router::GatewayApi => return vec![row(plan, o.http_route.as_ref(), kind, apex, splits)],
+        // The apex is the route.
+        Router::Kubernetes => return Vec::new(),
+    }
+    let name = o.virtual_service.as_ref().map_or(apex.as_str(), |vs| vs.name());
     vec![
-        row(
-            plan,
-            o.virtual_service.as_ref(),
-            "VirtualService",
-            apex,
-            splits,
-        ),
+        row(plan, o.virtual_service.as_ref(), kind, name, splits),
         row(
             plan,
             o.primary_rule.as_ref(),

@@ -60,7 +60,7 @@ pub fn seen(plan: &Plan, state: &State, objects: &Objects, times: Times) -> Seen
             .map(|p| copy(p, objects, objects.primary_service.as_ref(), now)),
         target_equals_primary: primary_has(target.and_then(|t| t.pointer("/spec/template"))),
         services_ready: services::roles_ready(plan, objects),
-        apex_on_primary: services::apex_on_primary(plan, objects),
+        apex_on_primary: services::apex_on_primary(plan, objects, state.traffic),
         route_ready: routes::ready(plan, objects, &state.cookies),
         traffic: routes::read(plan, objects),
         route_pending: routes::pending(plan, objects),

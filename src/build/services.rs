@@ -8,7 +8,10 @@ use crate::{
         names,
         objects::{Object, ObjectExt, Objects, SERVICE, Write},
     },
-    decide::plan::{Plan, PortRef},
+    decide::{
+        effect::Traffic,
+        plan::{Plan, PortRef, Router},
+    },
 };
 
 /// Containers whose ports are the mesh's own. Flagger.
@@ -44,10 +47,10 @@ pub fn roles(plan: &Plan, objects: &Objects, stamp: &Stamp) -> Vec<Write> {
     writes
 }
 
-/// Creates the apex Service, or makes it select the primary. One that is there already is adopted: its ports and selector are put right,
-/// all else stays, and it keeps its owner.
+/// Creates the apex Service, or makes it select the primary; without a mesh the copy that has the `recorded` traffic, for there it is the route.
+/// One that is there already is adopted: its ports and selector are put right, all else stays, and it keeps its owner.
 #[must_use]
-pub fn apex(plan: &Plan, objects: &Objects, stamp: &Stamp) -> Vec<Write> {
+pub fn apex(plan: &Plan, objects: &Objects, recorded: Traffic, stamp: &Stamp) -> Vec<Write> {
     let Some(selector) = Selector::of_copies(&plan.labels, objects) else {
         return Vec::new();
     };
@@ -55,7 +58,7 @@ pub fn apex(plan: &Plan, objects: &Objects, stamp: &Stamp) -> Vec<Write> {
         name: plan.service.name.clone(),
         role: "apex",
         key: &selector.key,
-        value: selector.primary(),
+        value: apex_value(plan, &selector, objects.apex.as_ref(), recorded),
     };
     service(plan, objects, stamp, &wanted, objects.apex.as_ref())
 }
@@ -73,16 +76,33 @@ pub fn roles_ready(plan: &Plan, objects: &Objects) -> bool {
         && right(plan, objects, primary, &selector.key, &selector.primary())
 }
 
-/// Whether the apex Service is there and selects the primary's pods, with the right ports.
+/// Without a mesh an apex that selects the canary stays there for as long as that is on record; it is moved by a shift of traffic alone.
+fn apex_value(
+    plan: &Plan,
+    selector: &Selector,
+    there: Option<&Object>,
+    recorded: Traffic,
+) -> String {
+    let on_canary = |apex: &Object| selector_op(apex, &selector.key, &selector.value).is_none();
+    let routes = plan.router == Router::Kubernetes && plan.possible(recorded) == Traffic::CANARY;
+    if routes && there.is_some_and(on_canary) {
+        selector.value.clone()
+    } else {
+        selector.primary()
+    }
+}
+
+/// Whether the apex Service is there with the right ports and selects the primary's pods; without a mesh, those of the copy that has the
+/// `recorded` traffic.
 #[must_use]
-pub fn apex_on_primary(plan: &Plan, objects: &Objects) -> bool {
+pub fn apex_on_primary(plan: &Plan, objects: &Objects, recorded: Traffic) -> bool {
     let Some(selector) = Selector::of_copies(&plan.labels, objects) else {
         return false;
     };
-    objects
-        .apex
-        .as_ref()
-        .is_some_and(|apex| right(plan, objects, apex, &selector.key, &selector.primary()))
+    objects.apex.as_ref().is_some_and(|apex| {
+        let value = apex_value(plan, &selector, Some(apex), recorded);
+        right(plan, objects, apex, &selector.key, &value)
+    })
 }
 
 /// One Service as the plan wants it.
@@ -171,7 +191,7 @@ fn without(mut map: Map<String, Value>, keys: &[String]) -> Map<String, Value> {
     map
 }
 
-fn selector_op(there: &Value, key: &str, value: &str) -> Option<Value> {
+pub(super) fn selector_op(there: &Value, key: &str, value: &str) -> Option<Value> {
     let wanted = json!({key: value});
     (there["spec"]["selector"] != wanted)
         .then(|| json!({"op": "add", "path": "/spec/selector", "value": wanted}))

@@ -3,8 +3,10 @@
 mod apart;
 mod check;
 mod fixtures;
+mod gateway_api;
 mod istio;
 mod istio_strategies;
+mod kubernetes;
 mod rivals;
 mod route_rules;
 mod services;

@@ -15,7 +15,7 @@ use crate::api::{
     objects::{
         ALERT_PROVIDER, CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, EVENT, Kind,
         LEASE, METRIC_TEMPLATE, NAMESPACE, Object, ObjectExt, POD, REPLICA_SET, Ref, SCALED_OBJECT,
-        SERVICE, VIRTUAL_SERVICE, Write,
+        SERVICE, HTTP_ROUTE, VIRTUAL_SERVICE, Write,
     },
 };
 
@@ -36,7 +36,7 @@ pub(super) struct Prepared {
 }
 
 /// The kinds that we write.
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     CANARY,
     METRIC_TEMPLATE,
     ALERT_PROVIDER,
@@ -51,6 +51,7 @@ const KINDS: [Kind; 14] = [
     SCALED_OBJECT,
     VIRTUAL_SERVICE,
     DESTINATION_RULE,
+    HTTP_ROUTE,
 ];
 
 /// A write that cannot even be sent.

@@ -365,6 +365,7 @@ impl Turn<'_> {
     /// The effect that makes the stored route say `want`, if it does not. A copy without a ready endpoint gets no more than it has while
     /// the other copy has one: then the route stays as it is.
     fn route(&self, want: Traffic) -> Option<Effect> {
+        let want = self.plan.possible(want);
         let now = self.seen.traffic.unwrap_or(Traffic::PRIMARY);
         let (primary, canary) = (self.primary_has_endpoints(), self.canary_has_endpoints());
         let to_dead_canary = want.raises(now) && primary && !canary;
@@ -375,6 +376,7 @@ impl Turn<'_> {
 
     /// `want` gives the canary more than the stored route does.
     fn raises(&self, want: Traffic) -> bool {
+        let want = self.plan.possible(want);
         want.raises(self.seen.traffic.unwrap_or(Traffic::PRIMARY))
     }
 

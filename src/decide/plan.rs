@@ -429,6 +429,22 @@ impl Plan {
         self.steps.iter().map(|s| s.traffic.canary()).collect()
     }
 
+    /// As much of `traffic` as the router has rules for: a record may be of a plan that has been edited since.
+    #[must_use]
+    pub fn possible(&self, traffic: Traffic) -> Traffic {
+        let tcp = self.service.app_protocol.as_deref();
+        let tcp = tcp.is_some_and(|p| p.eq_ignore_ascii_case("tcp"));
+        match self.router {
+            Router::Kubernetes if traffic.canary() == 100 => Traffic::CANARY,
+            Router::Kubernetes => Traffic::PRIMARY,
+            Router::Istio if tcp => Traffic::to_canary(traffic.canary()),
+            Router::Istio | Router::GatewayApi => {
+                let matched = traffic.matches() && self.strategy == Strategy::AbTesting;
+                Traffic::stored(traffic.canary(), matched, traffic.mirror())
+            }
+        }
+    }
+
     /// The hooks of a kind, in order, each with its place among all.
     pub fn hooks(&self, kind: HookKind) -> impl Iterator<Item = (usize, &Hook)> {
         let all = self.hooks.iter().enumerate();

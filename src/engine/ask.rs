@@ -5,6 +5,7 @@ use futures::future::{BoxFuture, FutureExt, join_all};
 use super::{
     Settings,
     ctx::Ctx,
+    hooks,
     objects::POD_TEMPLATE_HASH,
     reach::{self, Namer},
 };
@@ -51,10 +52,11 @@ pub(super) fn answer<'a>(
         Question::Analysis => analysis(ctx, plan, state, objects)
             .map(Answer::Analysis)
             .boxed(),
-        Question::Hook(call) => {
-            let why = "webhooks are not called by this version".to_owned();
-            futures::future::ready(Answer::Hook(call, HookAnswer::Refused(why))).boxed()
+        Question::Hook(call) => async move {
+            let answer = hooks::answer(ctx, (plan, state, objects), &call).await;
+            Answer::Hook(call, answer)
         }
+        .boxed(),
     }
 }
 
@@ -218,8 +220,8 @@ pub(super) fn sources(plan: &Plan, objects: &Objects, settings: &Settings) -> Ve
     plan.checks.iter().map(one).collect()
 }
 
-/// The checks that cannot be asked from here: credentials for a Service of a cluster that we do not run in, since the API server would take
-/// them for its own. A run that began would roll a good version back for it.
+/// What cannot be asked from here. Checks: credentials for a Service of a cluster that we do not run in, since the API server would take
+/// them for its own. Webhooks: a url that a manifest may not name. A run that began would roll a good version back for it.
 pub(super) fn unaskable(
     plan: &Plan,
     objects: &Objects,
@@ -231,7 +233,7 @@ pub(super) fn unaskable(
     };
     let checks = plan.checks.iter().zip(sources(plan, objects, settings));
     let lost = checks.filter(|(_, source)| lost(source));
-    lost.map(|(check, _)| {
+    let checks = lost.map(|(check, _)| {
         Refusal::new(
             format!("spec.analysis.metrics[{}].templateRef", check.name),
             format!(
@@ -241,8 +243,8 @@ pub(super) fn unaskable(
             ),
             "name an address outside of the cluster, or run an engine inside of it",
         )
-    })
-    .collect()
+    });
+    checks.chain(hooks::refused(plan, settings)).collect()
 }
 
 /// Prometheus of the Canary or of the installation.
@@ -288,7 +290,7 @@ struct Asker<'a> {
 
 /// Of which copy a query asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whose {
+pub(super) enum Whose {
     /// Of the one that is analysed.
     Canary,
     /// Of the live one, as if it were the canary.
@@ -342,6 +344,11 @@ impl Asker<'_> {
 
     fn values_of(&self, check: &Check) -> Values {
         self.values(check.interval.clone(), check.variables.clone())
+    }
+
+    fn values(&self, interval: String, variables: Vec<(String, String)>) -> Values {
+        let of = (self.plan, self.state, self.objects);
+        values(of, self.of, interval, variables)
     }
 
     async fn share(&self) -> Option<f64> {
@@ -429,41 +436,46 @@ impl Asker<'_> {
         let secret = secret.ok_or_else(|| format!("there is no Secret {name} in {namespace}"))?;
         Auth::of(&secret).map_err(|why| format!("Secret {namespace}/{name} {why}"))
     }
+}
 
-    fn values(&self, interval: String, variables: Vec<(String, String)>) -> Values {
-        let (copy, target) = match self.of {
-            Whose::Canary => (self.objects.target.as_ref(), self.plan.target.clone()),
-            Whose::Primary => (self.objects.primary.as_ref(), self.plan.primary()),
-        };
-        let image = copy.and_then(|c| c.str_at("/spec/template/spec/containers/0/image"));
-        Values {
-            name: self.plan.name.clone(),
-            namespace: self.plan.namespace.clone(),
-            service: self.plan.service.name.clone(),
-            ingress: target.clone(),
-            route: target.clone(),
-            target,
-            interval,
-            variables,
-            canary_hash: self.hash(copy),
-            primary_hash: self.hash(self.objects.primary.as_ref()),
-            canary_weight: self.state.weight(),
-            image: image.map(str::to_owned),
-            version: image
-                .and_then(|i| i.rsplit_once(':'))
-                .map(|(_, tag)| tag.to_owned()),
-            further: Vec::new(),
-        }
+/// What templates may name.
+pub(super) fn values(
+    (plan, state, objects): (&Plan, &State, &Objects),
+    of: Whose,
+    interval: String,
+    variables: Vec<(String, String)>,
+) -> Values {
+    let (copy, target) = match of {
+        Whose::Canary => (objects.target.as_ref(), plan.target.clone()),
+        Whose::Primary => (objects.primary.as_ref(), plan.primary()),
+    };
+    let image = copy.and_then(|c| c.str_at("/spec/template/spec/containers/0/image"));
+    Values {
+        name: plan.name.clone(),
+        namespace: plan.namespace.clone(),
+        service: plan.service.name.clone(),
+        ingress: target.clone(),
+        route: target.clone(),
+        target,
+        interval,
+        variables,
+        canary_hash: hash(objects, copy),
+        primary_hash: hash(objects, objects.primary.as_ref()),
+        canary_weight: state.weight(),
+        image: image.map(str::to_owned),
+        version: image
+            .and_then(|i| i.rsplit_once(':'))
+            .map(|(_, tag)| tag.to_owned()),
+        further: Vec::new(),
     }
+}
 
-    /// The pod-template-hash of a copy's current `ReplicaSet`.
-    fn hash(&self, copy: Option<&Object>) -> Option<String> {
-        const REVISION: &str = "deployment.kubernetes.io/revision";
-        let copy = copy?;
-        let revision = copy.annotation(REVISION)?;
-        let current =
-            |s: &&Object| s.owned_by(copy.uid()) && s.annotation(REVISION) == Some(revision);
-        let set = self.objects.replica_sets.iter().find(current)?;
-        set.label(POD_TEMPLATE_HASH).map(str::to_owned)
-    }
+/// The pod-template-hash of a copy's current `ReplicaSet`.
+fn hash(objects: &Objects, copy: Option<&Object>) -> Option<String> {
+    const REVISION: &str = "deployment.kubernetes.io/revision";
+    let copy = copy?;
+    let revision = copy.annotation(REVISION)?;
+    let current = |s: &&Object| s.owned_by(copy.uid()) && s.annotation(REVISION) == Some(revision);
+    let set = objects.replica_sets.iter().find(current)?;
+    set.label(POD_TEMPLATE_HASH).map(str::to_owned)
 }

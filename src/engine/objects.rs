@@ -8,9 +8,9 @@ use crate::{
         claim::Claim,
         names,
         objects::{
-            CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE,
-            Object, ObjectExt, Objects, POD, REPLICA_SET, Ref, SCALED_OBJECT, SERVICE,
-            VIRTUAL_SERVICE,
+            CANARY, CONTROLLER_REVISION, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, DESTINATION_RULE,
+            GatewayApi, HTTP_ROUTE, Kind, METRIC_TEMPLATE, Object, ObjectExt, Objects, POD,
+            REPLICA_SET, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
         },
         status,
     },
@@ -28,9 +28,10 @@ pub(super) struct Refs {
     apex: Ref,
     primary_service: Ref,
     canary_service: Ref,
-    virtual_service: Ref,
-    primary_rule: Ref,
-    canary_rule: Ref,
+    virtual_service: Option<Ref>,
+    primary_rule: Option<Ref>,
+    canary_rule: Option<Ref>,
+    http_route: Option<Ref>,
     scaler: Option<Ref>,
     primary_scaler: Option<Ref>,
     templates: Vec<Ref>,
@@ -50,6 +51,8 @@ impl Refs {
         let virtual_service = canary
             .str_at("/spec/service/virtualService/name")
             .unwrap_or(service);
+        let routes = Routes::of(canary);
+        let istio = |kind: Kind, name: String| routes.istio.then(|| of(kind, name));
         let scaler = canary.str_at("/spec/autoscalerRef/name");
         let templates = canary
             .array_at("/spec/analysis/metrics")
@@ -70,9 +73,10 @@ impl Refs {
             apex: of(SERVICE, service.to_owned()),
             primary_service: of(SERVICE, format!("{service}-primary")),
             canary_service: of(SERVICE, format!("{service}-canary")),
-            virtual_service: of(VIRTUAL_SERVICE, virtual_service.to_owned()),
-            primary_rule: of(DESTINATION_RULE, format!("{service}-primary")),
-            canary_rule: of(DESTINATION_RULE, format!("{service}-canary")),
+            virtual_service: istio(VIRTUAL_SERVICE, virtual_service.to_owned()),
+            primary_rule: istio(DESTINATION_RULE, format!("{service}-primary")),
+            canary_rule: istio(DESTINATION_RULE, format!("{service}-canary")),
+            http_route: routes.gateway.then(|| of(HTTP_ROUTE, service.to_owned())),
             scaler: scaler.map(|s| of(SCALED_OBJECT, s.to_owned())),
             primary_scaler: scaler.map(|s| of(SCALED_OBJECT, format!("{s}-primary"))),
             templates: templates.collect(),
@@ -99,14 +103,26 @@ impl Refs {
             apex: find(&self.apex),
             primary_service: find(&self.primary_service),
             canary_service: find(&self.canary_service),
-            virtual_service: find(&self.virtual_service),
-            primary_rule: find(&self.primary_rule),
-            canary_rule: find(&self.canary_rule),
+            virtual_service: self.virtual_service.as_ref().and_then(&find),
+            primary_rule: self.primary_rule.as_ref().and_then(&find),
+            canary_rule: self.canary_rule.as_ref().and_then(&find),
+            http_route: self.http_route.as_ref().and_then(&find),
             scaler: self.scaler.as_ref().and_then(&find),
             primary_scaler: self.primary_scaler.as_ref().and_then(&find),
             templates,
             ..Objects::default()
         }
+    }
+
+    /// The objects by which requests are routed.
+    fn routes(&self) -> impl Iterator<Item = Ref> {
+        let all = [
+            &self.virtual_service,
+            &self.primary_rule,
+            &self.canary_rule,
+            &self.http_route,
+        ];
+        all.into_iter().flatten().cloned()
     }
 
     /// Both workloads.
@@ -121,15 +137,43 @@ impl Refs {
             self.apex.clone(),
             self.primary_service.clone(),
             self.canary_service.clone(),
-            self.virtual_service.clone(),
-            self.primary_rule.clone(),
-            self.canary_rule.clone(),
         ]);
+        all.extend(self.routes());
         all.extend(self.scaler.clone());
         all.extend(self.primary_scaler.clone());
         all.extend(self.templates.iter().cloned());
         all
     }
+}
+
+/// Whose objects route a Canary's requests. The installation's provider holds where the Canary names none, and only the Gateway API wants
+/// `gatewayRefs`.
+struct Routes {
+    istio: bool,
+    gateway: bool,
+}
+
+impl Routes {
+    fn of(canary: &serde_json::Value) -> Self {
+        let provider = canary.str_at("/spec/provider").unwrap_or_default();
+        let refs = !canary.array_at("/spec/service/gatewayRefs").is_empty();
+        let gateway = provider.starts_with("gatewayapi") || (provider.is_empty() && refs);
+        Self {
+            istio: !gateway && provider != "kubernetes",
+            gateway,
+        }
+    }
+}
+
+/// Which Gateway API the cluster has. `None` where it cannot be told.
+pub(super) async fn gateway_api(cluster: &Cluster) -> Option<GatewayApi> {
+    let of = Ref {
+        kind: CUSTOM_RESOURCE_DEFINITION,
+        namespace: String::new(),
+        name: format!("{}.{}", HTTP_ROUTE.plural, HTTP_ROUTE.group),
+    };
+    let definition = cluster.get(&of).await.ok().flatten()?;
+    GatewayApi::of(&definition)
 }
 
 /// Reads a Canary, every object that its spec names, and which other Canaries claim one of them, all at once. `None` when there is no such Canary.
@@ -142,12 +186,22 @@ pub(super) async fn read(
         return Ok(None);
     };
     let all = Refs::of(&canary).all();
+    let gateway = Routes::of(&canary).gateway;
+    let api = async {
+        if gateway {
+            gateway_api(cluster).await
+        } else {
+            None
+        }
+    };
     let own = Claim::of(&canary);
-    let (objects, others) = futures::join!(
+    let (objects, api, others) = futures::join!(
         read_these(cluster, canary, &all),
+        api,
         cluster.list(&CANARY, Some(namespace), None, None),
     );
     let mut objects = objects?;
+    objects.gateway_api = api;
     let others = others?.into_iter().map(|other| Claim::of(&other));
     objects.rivals = others.filter(|other| own.clash(other).is_some()).collect();
     Ok(Some(objects))
@@ -226,6 +280,10 @@ pub(super) async fn read_shown(cluster: &Cluster, canary: Object) -> Result<Obje
     shown.extend(refs.primary_scaler.clone());
     let waits = waits_for_pods(&canary);
     let mut objects = read_these(cluster, canary, &shown).await?;
+    // It only adds whether it is accepted; without the right to read it the rest is still true.
+    if let Some(of) = &refs.http_route {
+        objects.http_route = cluster.get(of).await.ok().flatten();
+    }
     if waits {
         let copies = [&objects.target, &objects.primary].into_iter().flatten();
         // They only add the reason; without the right to list them the rest is still true.

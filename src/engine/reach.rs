@@ -14,6 +14,9 @@ use crate::{
     },
 };
 
+/// Beyond what the caller waits for: who has waited long enough says so, not the way.
+const GRACE: Duration = Duration::from_secs(1);
+
 /// Who names an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Namer<'a> {
@@ -43,7 +46,7 @@ pub(super) fn route(settings: &Settings, address: &str, namer: Namer<'_>) -> Res
     address::route(address, namespace, &settings.allow_hosts, from_flag)
 }
 
-/// The way along a route. What goes through the API server may take `within`; `direct` takes everything else.
+/// The way along a route, for a caller who waits for `within`. `direct` takes what does not go through the API server.
 pub(super) fn way(cluster: &Cluster, direct: &Transport, route: &Route, within: Duration) -> Way {
     let url = route.url();
     let transport = match route {
@@ -62,7 +65,7 @@ pub(super) fn way(cluster: &Cluster, direct: &Transport, route: &Route, within: 
                     service: service.clone(),
                     port: port.clone(),
                     request,
-                    within,
+                    within: within + GRACE,
                 };
                 let cluster = cluster.clone();
                 Box::pin(async move {

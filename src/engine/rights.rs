@@ -10,7 +10,7 @@ use std::{
 use futures::future::join_all;
 use tokio::{sync::Mutex, time::Instant};
 
-use super::{Settings, ask, rollout::Rollout};
+use super::{Settings, ask, hooks, rollout::Rollout};
 use crate::{
     api::{
         objects::Objects,
@@ -21,7 +21,7 @@ use crate::{
     decide::{
         self, Step,
         facts::Answers,
-        plan::Plan,
+        plan::{Plan, Router},
         state::{Stage, State},
     },
     outbound::address::Route,
@@ -88,6 +88,16 @@ pub(super) fn needed(
         wanted.map(|s| s.namespace.clone()).collect()
     };
     let own = || BTreeSet::from([plan.namespace.clone()]);
+    let called = hooks::proxied(plan, settings, cluster);
+    let called = |verb: &str| -> BTreeSet<String> {
+        let of = called.iter().filter(|(of, _)| *of == verb);
+        of.map(|(_, namespace)| namespace.clone()).collect()
+    };
+    let secrets = || {
+        let mut of = of(&|source| source.secret);
+        of.extend(hooks::reads_secrets(plan).then(|| plan.namespace.clone()));
+        of
+    };
     let mut needed = Needed::new();
     let rules = rights::engine();
     for (rule, right) in rights::each(&rules) {
@@ -95,12 +105,14 @@ pub(super) fn needed(
         let namespaces = match (rule.place, rule.when) {
             (Place::Leases | Place::Cluster, _) | (_, When::Welcome) => continue,
             (_, When::Always) => own(),
+            (_, When::Istio) if plan.router == Router::Istio => own(),
+            (_, When::Gateway) if plan.router == Router::GatewayApi => own(),
+            (_, When::Istio | When::Gateway) => continue,
             (_, When::Scaler) => plan.scaler.iter().flat_map(|_| own()).collect(),
             (_, When::Template) => of(&|source| source.template),
-            (_, When::Secret) => of(&|source| source.secret),
+            (_, When::Secret) => secrets(),
             (_, When::Proxy) => through(),
-            // No spec with webhooks is carried out yet.
-            (_, When::Hook) => BTreeSet::new(),
+            (_, When::Hook) => called(right.verb),
         };
         for namespace in namespaces {
             needed.entry(namespace).or_default().insert(right);

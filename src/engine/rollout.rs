@@ -9,6 +9,7 @@ use super::{
     ask::{self, Answer},
     ctx::Ctx,
     dry::Dry,
+    event_hooks::EventHooks,
     rights,
     slots::{Queue, Recorded, Slots},
     tell::{Said, Teller, driven_by, not_ours},
@@ -46,8 +47,9 @@ pub(super) struct Rollout {
     pub(super) ctx: Ctx,
     pub(super) teller: Teller,
     pub(super) said: Said,
+    pub(super) event_hooks: EventHooks,
     /// The last spec that could be carried out: a run goes on by it when the spec is broken meanwhile.
-    plan: Option<Plan>,
+    pub(super) plan: Option<Plan>,
     /// Why the spec cannot be carried out as it stands.
     pub(super) refusals: Vec<Refusal>,
     /// The rights that we lack for the next run, in a sentence.
@@ -89,6 +91,7 @@ impl Rollout {
             ctx,
             teller,
             said: Said::default(),
+            event_hooks: EventHooks::default(),
             plan: None,
             refusals: Vec::new(),
             missing_rights: None,
@@ -317,7 +320,7 @@ impl Rollout {
                 return None;
             }
             let now = self.ctx.snapshot()?;
-            if now.canary.resource_version() != objects.canary.resource_version() {
+            if !self.is_same(plan, state, &objects.canary, &now.canary) {
                 return None;
             }
             let seen = self.seen(plan, state, &now, self.ctx.cluster().clock().now());
@@ -325,6 +328,19 @@ impl Rollout {
                 return None;
             }
         }
+    }
+
+    /// The Canary asks for the same and is where it was: a label, or the field managers of an apply, end no call.
+    fn is_same(&self, plan: &Plan, state: &State, then: &Object, now: &Object) -> bool {
+        if now.resource_version() == then.resource_version() {
+            return true;
+        }
+        let at = self.ctx.cluster().clock().now();
+        let settings = &self.ctx.shared.settings.parse;
+        !now.is_being_deleted()
+            && driven_by(now).is_none()
+            && status::state(now, at) == *state
+            && parse::plan(now, settings).is_ok_and(|p| p == *plan)
     }
 
     /// Effects, then one status write if anything is to be recorded, then the tells. False when it could not be recorded, because it
@@ -412,6 +428,7 @@ impl Rollout {
     fn let_go(&mut self) -> Wait {
         self.close();
         self.plan = None;
+        self.event_hooks.let_go();
         self.ctx.near.let_go();
         Wait::Change
     }

@@ -1,10 +1,15 @@
 //! State -> status: once, last; then what is measured and told of it.
 
-use super::{rollout::Rollout, tell};
+use super::{
+    event_hooks::{Receivers, Sender},
+    hooks::Facts,
+    rollout::Rollout,
+    tell,
+};
 use crate::{
     api::{
         objects::{Object, Objects},
-        status,
+        parse, status,
     },
     cluster::Error,
     decide::{
@@ -158,13 +163,42 @@ impl Rollout {
     }
 
     pub(super) fn tell(&mut self, canary: &Object, tell: Tell) {
-        let cluster = self.ctx.cluster().name();
         let tell = self.dry.told(tell);
         if self.dry.observes() {
-            tell::log(cluster, canary, &tell);
+            tell::log(self.ctx.cluster().name(), canary, &tell);
         } else {
-            self.teller.send(cluster, canary, tell);
+            self.tell_hooks(canary, &tell);
+            self.teller.send(self.ctx.cluster().name(), canary, tell);
         }
+    }
+
+    /// What webhooks are told is of the moment: the status as it has been recorded last.
+    fn tell_hooks(&mut self, canary: &Object, tell: &Tell) {
+        let settings = &self.ctx.shared.settings;
+        let parsed = match &self.plan {
+            Some(_) => None,
+            None => parse::plan(canary, &settings.parse).ok(),
+        };
+        let plan = self.plan.as_ref().or(parsed.as_ref());
+        let receivers = Receivers::of(plan, settings, tell);
+        let (false, Some(objects)) = (receivers.is_empty(), self.ctx.snapshot()) else {
+            return;
+        };
+        let cluster = self.ctx.cluster().clone();
+        let state = status::state(&objects.canary, cluster.clock().now());
+        let facts = match plan {
+            Some(plan) => Facts::of(plan, &state, &objects, state.phase),
+            None => Facts::unplanned(canary, &state),
+        };
+        let sender = Sender {
+            shared: self.ctx.shared.clone(),
+            cluster,
+            held: self.ctx.held.clone(),
+            namespace: self.ctx.namespace.clone(),
+            name: self.ctx.name.clone(),
+        };
+        let queue = &mut self.event_hooks;
+        queue.send(&sender, receivers, facts, tell.clone());
     }
 
     /// Says something that is so for a while, once.

@@ -16,6 +16,7 @@ mod engine;
 mod gates;
 mod genuine;
 mod handovers;
+mod hooks;
 mod http;
 mod interventions;
 mod kubectl;

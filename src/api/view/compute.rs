@@ -12,7 +12,7 @@ use crate::{
         objects::{Object, ObjectExt, Objects},
         parse::{self, Refusal, Settings},
         revision::revision,
-        status,
+        route, status,
         text::clean,
         time::{moment, rfc3339},
     },
@@ -195,10 +195,15 @@ fn waiting_for(
     if let Some(waiting) = state.run.as_ref().and_then(|run| run.waiting.as_ref()) {
         return Some(held_back(waiting));
     }
-    let route = || wait("the mesh to take up the route".to_owned(), None);
+    let refused = || objects.http_route.as_deref().and_then(route::pending);
+    let taken_up = |why: String| wait("the route to be accepted".to_owned(), Some(clean(&why, LONGEST)));
+    let route = || {
+        let settles = || wait("the mesh to take up the route".to_owned(), None);
+        refused().map_or_else(settles, taken_up)
+    };
     let (target, primary) = (objects.target.as_ref(), objects.primary.as_ref());
     match state.stage {
-        Stage::Analysing => apart(state),
+        Stage::Analysing => refused().map_or_else(|| apart(state), taken_up),
         Stage::Idle | Stage::Shifting => None,
         Stage::Bootstrap | Stage::Copying | Stage::Restoring => pods("primary", primary),
         Stage::Starting => pods("canary", target),

@@ -11,6 +11,8 @@ pub(super) struct Shape {
     pub(super) destinations: &'static str,
     /// What a destination of several weighs that says nothing.
     pub(super) weightless: i64,
+    /// One destination alone gets everything, whatever its weight.
+    pub(super) alone_takes_all: bool,
 }
 
 /// JSON Patch operations that make the list at `path` (`stored`, or none there) the wanted one: weights alone where only they differ, or destinations, else
@@ -86,7 +88,7 @@ impl Shape {
         let all = rule
             .get_mut(self.destinations)
             .and_then(Value::as_array_mut);
-        let all = all.map(|all| (all.len() == 1, all));
+        let all = all.map(|all| (all.len() == 1 && self.alone_takes_all, all));
         for (alone, to) in all
             .into_iter()
             .flat_map(|(alone, all)| all.iter_mut().map(move |to| (alone, to)))

@@ -1,16 +1,21 @@
 //! The routes of a Canary: one renderer and reader for each router, and here the choice between them.
 
 mod affinity;
+mod gateway_api;
 mod istio;
+mod kubernetes;
 mod lists;
+
+use serde_json::{Value, json};
 
 use crate::{
     api::{
         names,
-        objects::{Object, ObjectExt, Objects, Write},
+        objects::{Kind, Object, ObjectExt, Objects, Write},
         parse::Refusal,
+        route,
     },
-    build::Stamp,
+    build::{Stamp, metadata},
     decide::{
         effect::Traffic,
         plan::{Plan, Router},
@@ -24,7 +29,9 @@ use crate::{
 pub fn ensure(plan: &Plan, objects: &Objects, cookies: &Cookies, stamp: &Stamp) -> Vec<Write> {
     match plan.router {
         Router::Istio => istio::ensure(plan, objects, cookies, stamp),
-        Router::GatewayApi | Router::Kubernetes => Vec::new(),
+        Router::GatewayApi => gateway_api::ensure(plan, objects, cookies, stamp),
+        // The Service is the route, and that is made beside the others.
+        Router::Kubernetes => Vec::new(),
     }
 }
 
@@ -33,7 +40,8 @@ pub fn ensure(plan: &Plan, objects: &Objects, cookies: &Cookies, stamp: &Stamp) 
 pub fn set(plan: &Plan, objects: &Objects, cookies: &Cookies, traffic: Traffic) -> Vec<Write> {
     match plan.router {
         Router::Istio => istio::set(plan, objects, cookies, traffic),
-        Router::GatewayApi | Router::Kubernetes => Vec::new(),
+        Router::GatewayApi => gateway_api::set(plan, objects, cookies, traffic),
+        Router::Kubernetes => kubernetes::set(plan, objects, traffic),
     }
 }
 
@@ -42,7 +50,8 @@ pub fn set(plan: &Plan, objects: &Objects, cookies: &Cookies, traffic: Traffic) 
 pub fn read(plan: &Plan, objects: &Objects) -> Option<Traffic> {
     match plan.router {
         Router::Istio => istio::read(plan, objects),
-        Router::GatewayApi | Router::Kubernetes => None,
+        Router::GatewayApi => gateway_api::read(plan, objects),
+        Router::Kubernetes => kubernetes::read(plan, objects),
     }
 }
 
@@ -58,10 +67,10 @@ pub fn ready(plan: &Plan, objects: &Objects, cookies: &Cookies) -> bool {
 /// Why the stored route is not carried out yet, where the router says so.
 #[must_use]
 pub fn pending(plan: &Plan, objects: &Objects) -> Option<String> {
-    let _ = objects;
     match plan.router {
-        // A mesh says nothing of it.
-        Router::Istio | Router::GatewayApi | Router::Kubernetes => None,
+        // Istio says nothing of it, and a Service has nobody to ask.
+        Router::Istio | Router::Kubernetes => None,
+        Router::GatewayApi => route::pending(objects.http_route.as_ref()?),
     }
 }
 
@@ -69,7 +78,7 @@ pub fn pending(plan: &Plan, objects: &Objects) -> Option<String> {
 fn carrier<'a>(plan: &Plan, objects: &'a Objects) -> Option<&'a Object> {
     match plan.router {
         Router::Istio => objects.virtual_service.as_ref(),
-        Router::GatewayApi => None,
+        Router::GatewayApi => objects.http_route.as_ref(),
         Router::Kubernetes => objects.apex.as_ref(),
     }
 }
@@ -105,13 +114,37 @@ pub fn writer(plan: &Plan, objects: &Objects) -> Option<String> {
 pub fn check(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
     match plan.router {
         Router::Istio => istio::check(plan, objects),
-        Router::GatewayApi | Router::Kubernetes => vec![Refusal::new(
-            "spec.provider",
-            format!(
-                "the routing provider {} is not carried out yet",
-                plan.router.name()
-            ),
-            "set istio, the one that is",
-        )],
+        Router::GatewayApi => gateway_api::check(plan, objects),
+        Router::Kubernetes => kubernetes::check(objects),
     }
+}
+
+fn patch(from: &Object, ops: Vec<Value>) -> Option<Write> {
+    (!ops.is_empty()).then(|| Write::Patch {
+        from: from.clone(),
+        ops,
+    })
+}
+
+/// A route object of ours: metadata of `service.apex`, Flux kept away.
+fn object(
+    plan: &Plan,
+    objects: &Objects,
+    stamp: &Stamp,
+    kind: &Kind,
+    name: &str,
+    spec: &Value,
+) -> Write {
+    let custom = &objects.canary["spec"]["service"]["apex"];
+    let map = |key: &str| custom[key].as_object().cloned().unwrap_or_default();
+    let mut annotations = map("annotations");
+    for (key, value) in [names::FLUX_RECONCILE, names::FLUX_DRIFT] {
+        annotations.insert(key.to_owned(), json!(value));
+    }
+    Write::Create(json!({
+        "apiVersion": kind.api_version(),
+        "kind": kind.kind,
+        "metadata": metadata(plan, objects, stamp, name, map("labels"), annotations),
+        "spec": spec,
+    }))
 }

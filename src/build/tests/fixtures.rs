@@ -219,6 +219,7 @@ fn put(objects: &mut Objects, object: Value) {
         ("Service", "-primary") => &mut objects.primary_service,
         ("Service", "-canary") => &mut objects.canary_service,
         ("VirtualService", "") => &mut objects.virtual_service,
+        ("HTTPRoute", "") => &mut objects.http_route,
         ("DestinationRule", "-primary") => &mut objects.primary_rule,
         ("DestinationRule", "-canary") => &mut objects.canary_rule,
         ("ScaledObject", "") => &mut objects.scaler,
@@ -306,5 +307,6 @@ pub(super) fn sent(objects: &mut Objects, cookies: &Cookies, traffic: Traffic) -
 
 fn route_of(objects: &Objects) -> Value {
     let route = objects.virtual_service.as_ref();
+    let route = route.or(objects.http_route.as_ref());
     route.map(|route| (**route).clone()).unwrap()
 }

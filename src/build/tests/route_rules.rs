@@ -112,6 +112,40 @@ fn rule() -> impl Strategy<Value = Value> {
     })
 }
 
+/// A rule of an `HTTPRoute` of ours that somebody may have edited.
+fn http_rule() -> impl Strategy<Value = Value> {
+    let name = select(vec![
+        "mcp-server",
+        "mcp-server-primary",
+        "mcp-server-canary",
+        "docs",
+    ]);
+    let weight = prop_oneof![Just(None), (0_i64..=120).prop_map(Some)];
+    let backend = (name, weight).prop_map(|(name, weight)| {
+        let mut to = json!({"group": "", "kind": "Service", "name": name, "port": 80});
+        if let Some(weight) = weight {
+            to["weight"] = json!(weight);
+        }
+        to
+    });
+    let header = |name: &str, value: &str| json!([{"path": {"type": "PathPrefix", "value": "/"}, "headers": [{"name": name, "type": "RegularExpression", "value": value}]}]);
+    let matches = select(vec![
+        json!([{"path": {"type": "PathPrefix", "value": "/"}}]),
+        json!([{"path": {"type": "PathPrefix", "value": "/a"}}]),
+        header("x-user", "beta"),
+        header("Cookie", ".*lane.*abcdefghij.*"),
+    ]);
+    let mirror = select(vec!["", "", "mcp-server-canary", "audit"]);
+    let all = (proptest::collection::vec(backend, 0..4), matches, mirror);
+    all.prop_map(|(backends, matches, mirror)| {
+        let mut rule = json!({"backendRefs": backends, "matches": matches});
+        if !mirror.is_empty() {
+            rule["filters"] = json!([{"type": "RequestMirror", "requestMirror": {"backendRef": {"name": mirror, "port": 80}}}]);
+        }
+        rule
+    })
+}
+
 fn stored(mine: bool, taken: bool, rules: &[Value]) -> Value {
     let mut metadata = json!({"name": "mcp-server", "namespace": "ai-platform", "annotations": {}});
     if mine {
@@ -173,6 +207,26 @@ proptest! {
             };
             let now = objects.virtual_service.as_ref().unwrap();
             prop_assert_eq!(others(now["spec"]["http"].as_array().unwrap()), others(&rules));
+        }
+    }
+
+    #[test]
+    fn an_http_route_however_it_stands_is_brought_where_it_is_wanted(
+        ((ab, wanted), sticky, matched) in (
+            any::<bool>().prop_flat_map(|ab| (Just(ab), proptest::collection::vec(traffic(ab), 1..4))),
+            any::<bool>(), any::<bool>()),
+        rules in proptest::collection::vec(http_rule(), 0..5),
+        cookies in some_cookies(),
+    ) {
+        let mut service = service(matched, false);
+        service["gatewayRefs"] = json!([{"name": "edge"}]);
+        let mut objects = demo_with("gatewayapi:v1", service, analysis(ab, sticky));
+        objects.http_route = Some(Arc::new(json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
+            "metadata": {"name": "mcp-server", "namespace": "ai-platform", "ownerReferences": owners()}, "spec": {"rules": rules}
+        })));
+        for traffic in wanted {
+            hold(&mut objects, &cookies, traffic)?;
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::fixtures::*;
-use crate::build::services;
+use crate::{build::services, decide::effect::Traffic};
 
 fn service_json(name: &str, selects: &str, ports: &Value) -> Value {
     json!({
@@ -32,19 +32,26 @@ fn the_three_services_are_made_and_then_right() {
             service_json("mcp-server-primary", "mcp-server-primary", &ports),
         ]
     );
-    let apex = services::apex(&plan, &objects, &stamp());
+    let apex = services::apex(&plan, &objects, Traffic::PRIMARY, &stamp());
     assert_eq!(
         creations(&apex),
         [service_json("mcp-server", "mcp-server-primary", &ports)]
     );
     assert!(!services::roles_ready(&plan, &objects));
-    assert!(!services::apex_on_primary(&plan, &objects));
+    assert!(!services::apex_on_primary(
+        &plan,
+        &objects,
+        Traffic::PRIMARY
+    ));
     apply(&mut objects, roles);
     apply(&mut objects, apex);
     assert!(services::roles_ready(&plan, &objects));
-    assert!(services::apex_on_primary(&plan, &objects));
+    assert!(services::apex_on_primary(&plan, &objects, Traffic::PRIMARY));
     assert_eq!(services::roles(&plan, &objects, &stamp()), []);
-    assert_eq!(services::apex(&plan, &objects, &stamp()), []);
+    assert_eq!(
+        services::apex(&plan, &objects, Traffic::PRIMARY, &stamp()),
+        []
+    );
 }
 
 #[test]
@@ -75,7 +82,7 @@ fn an_apex_that_was_there_is_adopted_with_its_node_ports_and_further_ports() {
     let mut objects = demo();
     objects.apex = Some(Arc::new(apex()));
     let plan = plan_of(&objects);
-    let writes = services::apex(&plan, &objects, &stamp());
+    let writes = services::apex(&plan, &objects, Traffic::PRIMARY, &stamp());
     assert_eq!(
         patched(&writes),
         json!([
@@ -96,8 +103,11 @@ fn an_apex_that_was_there_is_adopted_with_its_node_ports_and_further_ports() {
         objects.apex.as_ref().unwrap()["metadata"],
         apex()["metadata"]
     );
-    assert!(services::apex_on_primary(&plan, &objects));
-    assert_eq!(services::apex(&plan, &objects, &stamp()), []);
+    assert!(services::apex_on_primary(&plan, &objects, Traffic::PRIMARY));
+    assert_eq!(
+        services::apex(&plan, &objects, Traffic::PRIMARY, &stamp()),
+        []
+    );
 }
 
 #[test]
@@ -106,7 +116,12 @@ fn a_node_port_stays_with_its_number_when_the_port_gets_a_name() {
     unnamed["spec"]["ports"] = json!([{"port": 80, "nodePort": 30080}]);
     let mut objects = demo();
     objects.apex = Some(Arc::new(unnamed));
-    let ops = patched(&services::apex(&plan_of(&objects), &objects, &stamp()));
+    let ops = patched(&services::apex(
+        &plan_of(&objects),
+        &objects,
+        Traffic::PRIMARY,
+        &stamp(),
+    ));
     assert_eq!(
         ops[0]["value"],
         json!([{"name": "http", "port": 80, "targetPort": "http", "protocol": "TCP", "nodePort": 30080}])
@@ -118,7 +133,7 @@ fn metadata_of_our_services_is_put_right_but_for_what_others_manage() {
     let mut objects = demo_with_service(
         json!({"port": 80, "targetPort": "http", "apex": {"labels": {"a": "1", "b": "2"}}}),
     );
-    let writes = services::apex(&plan_of(&objects), &objects, &stamp());
+    let writes = services::apex(&plan_of(&objects), &objects, Traffic::PRIMARY, &stamp());
     apply(&mut objects, writes);
     let mut changed = (**objects.apex.as_ref().unwrap()).clone();
     changed["metadata"]["labels"]["a"] = json!("theirs");
@@ -129,7 +144,12 @@ fn metadata_of_our_services_is_put_right_but_for_what_others_manage() {
     canary["spec"]["service"]["unmanagedMetadata"] = json!({"labels": ["b"]});
     objects.canary = Arc::new(canary);
     assert_eq!(
-        patched(&services::apex(&plan_of(&objects), &objects, &stamp())),
+        patched(&services::apex(
+            &plan_of(&objects),
+            &objects,
+            Traffic::PRIMARY,
+            &stamp()
+        )),
         json!([{"op": "add", "path": "/metadata/labels/a", "value": "1"}])
     );
 }

@@ -37,7 +37,7 @@ fn rules(primary: i64, canary: i64) -> Value {
     }])
 }
 
-fn create(store: &Store, parent: Value, rules: Value) {
+fn create(store: &Store, parent: &Value, rules: &Value) {
     let route = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
         "metadata": {"name": "mcp-server", "namespace": NS},
         "spec": {"parentRefs": [parent], "rules": rules}});
@@ -100,7 +100,7 @@ async fn share(fleet: &Fleet, store: &Store) -> i64 {
 async fn a_route_is_accepted_half_a_second_later_and_followed_one_to_three_after_that() {
     for (mesh, parent) in [(Mesh::GatewayApi, gateway()), (Mesh::Gamma, service())] {
         let (fleet, store) = cluster(mesh).await;
-        create(&store, parent, rules(90, 10));
+        create(&store, &parent, &rules(90, 10));
         store.clock().sleep(400).await;
         assert_eq!(route(&store).array_at("/status/parents").len(), 0);
         store.clock().sleep(200).await;
@@ -133,7 +133,7 @@ async fn a_route_is_accepted_half_a_second_later_and_followed_one_to_three_after
 #[tokio::test(start_paused = true)]
 async fn a_route_is_refused_for_the_reasons_that_the_api_names() {
     let (_fleet, store) = cluster(Mesh::GatewayApi).await;
-    create(&store, gateway(), rules(100, 0));
+    create(&store, &gateway(), &rules(100, 0));
     let mut section = gateway();
     section["sectionName"] = json!("https");
     let mut missing = rules(100, 0);
@@ -183,7 +183,7 @@ async fn a_route_is_refused_for_the_reasons_that_the_api_names() {
     assert_eq!(condition(&store, "ResolvedRefs"), sound.1);
     // Of a gateway that is not there nobody says anything.
     change(&store, |spec| {
-        spec["parentRefs"] = json!([{"name": "other"}])
+        spec["parentRefs"] = json!([{"name": "other"}]);
     });
     seconds(&store, 10).await;
     assert_eq!(route(&store).array_at("/status/parents").len(), 0);
@@ -218,7 +218,7 @@ async fn a_route_is_refused_for_the_reasons_that_the_api_names() {
 #[tokio::test(start_paused = true)]
 async fn a_gateway_is_programmed_and_counts_its_routes() {
     let (_fleet, store) = cluster(Mesh::GatewayApi).await;
-    create(&store, gateway(), rules(100, 0));
+    create(&store, &gateway(), &rules(100, 0));
     seconds(&store, 2).await;
     let gateway = store.get(&GATEWAY, "istio-ingress", "gateway").unwrap();
     let status = &gateway["status"];
@@ -236,7 +236,7 @@ async fn a_gateway_is_programmed_and_counts_its_routes() {
 async fn a_controller_may_be_late_silent_or_refuse_and_traffic_follows_what_it_accepted() {
     let (fleet, store) = cluster(Mesh::GatewayApi).await;
     let acceptance = fleet.members()[0].acceptance();
-    create(&store, gateway(), rules(100, 0));
+    create(&store, &gateway(), &rules(100, 0));
     seconds(&store, 5).await;
     acceptance.late(30_000);
     change(&store, |spec| spec["rules"] = rules(0, 100));

@@ -53,6 +53,7 @@ impl World {
             for _ in 0..LOOKS {
                 if let Ok(installed) = self.cluster().installed().await {
                     self.now_served(&installed);
+                    self.look_at_gateway_api().await;
                 }
                 if self.missing().len() < missing {
                     return;

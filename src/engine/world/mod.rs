@@ -26,8 +26,9 @@ use crate::{
     api::{
         names,
         objects::{
-            CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, Kind, METRIC_TEMPLATE,
-            Object, ObjectExt, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
+            CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, GatewayApi, HTTP_ROUTE,
+            Kind, METRIC_TEMPLATE, Object, ObjectExt, Ref, SCALED_OBJECT, SERVICE,
+            VIRTUAL_SERVICE,
         },
     },
     cluster::{
@@ -35,15 +36,17 @@ use crate::{
         form::{Mark, Packed},
         watch::{Scope, Watch},
     },
+    engine::objects,
 };
 
 /// What a Canary can name. All that we write is among it, or the Canary itself.
-const NAMED: [Kind; 7] = [
+const NAMED: [Kind; 8] = [
     DEPLOYMENT,
     SERVICE,
     CONTROLLER_REVISION,
     VIRTUAL_SERVICE,
     DESTINATION_RULE,
+    HTTP_ROUTE,
     SCALED_OBJECT,
     METRIC_TEMPLATE,
 ];
@@ -66,6 +69,8 @@ struct Shared {
     /// Of each kind that is named in a namespace: by how many Canaries, and the watch if the kind is served.
     marks: Mutex<Marks>,
     looks: Semaphore,
+    /// The Gateway API that the cluster has, read when its kinds are found to be served.
+    gateway_api: Mutex<Option<GatewayApi>>,
 }
 
 #[derive(Default)]
@@ -132,9 +137,24 @@ impl World {
             claims: Claims::default(),
             marks: Mutex::new(marks),
             looks: Semaphore::new(LOOKS),
+            gateway_api: Mutex::default(),
         };
-        let shared = Arc::new(shared);
-        (Self { shared }, changes)
+        let world = Self {
+            shared: Arc::new(shared),
+        };
+        world.look_at_gateway_api().await;
+        (world, changes)
+    }
+
+    /// Reads which Gateway API the cluster has. An upgrade is seen by the next leader.
+    async fn look_at_gateway_api(&self) {
+        if !self.missing().contains(&HTTP_ROUTE) && self.gateway_api().is_none() {
+            *lock(&self.shared.gateway_api) = objects::gateway_api(self.cluster()).await;
+        }
+    }
+
+    fn gateway_api(&self) -> Option<GatewayApi> {
+        lock(&self.shared.gateway_api).clone()
     }
 
     pub(super) fn cluster(&self) -> &Cluster {

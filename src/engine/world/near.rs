@@ -216,6 +216,7 @@ impl Near {
         let cluster = self.enrolled.world.cluster().name();
         let held = self.held();
         let mut objects = refs.gather(cluster, canary, |of| held.objects.get(of).cloned());
+        objects.gateway_api = self.enrolled.world.gateway_api();
         let pins = held.objects.iter();
         let pins = pins.filter(|(of, pin)| of.kind == CONTROLLER_REVISION && pin.owned_by(&uid));
         objects.revisions = pins.map(|(_, pin)| pin.clone()).collect();

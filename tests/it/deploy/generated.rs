@@ -103,6 +103,8 @@ fn line(rule: &Rule) -> String {
     };
     let when = match when {
         When::Always => "always",
+        When::Istio => "istio",
+        When::Gateway => "gateway",
         When::Scaler => "scaler",
         When::Template => "template",
         When::Proxy => "proxy",

@@ -12,19 +12,23 @@ use serde_json::{Map, Value, json};
 
 pub(in crate::build) use self::check::check;
 use self::{rules::Want, stored::Stored};
-use super::lists::{self, Shape};
+use super::{
+    lists::{self, Shape},
+    object, patch,
+};
 use crate::{
     api::{
         names,
-        objects::{Kind, Object, ObjectExt, Objects, VIRTUAL_SERVICE, Write},
+        objects::{ObjectExt, Objects, VIRTUAL_SERVICE, Write},
     },
-    build::{Stamp, metadata, set_entries},
+    build::{Stamp, set_entries},
     decide::{effect::Traffic, plan::Plan, state::Cookies},
 };
 
 const SHAPE: Shape = Shape {
     destinations: "route",
     weightless: 0,
+    alone_takes_all: true,
 };
 
 /// Creates the routes with all traffic on the primary, takes over what is there, or puts ours right. Where a route that splits already sends
@@ -41,9 +45,8 @@ pub(in crate::build) fn ensure(
         plan,
         objects,
         cookies,
-        traffic: read(plan, objects).unwrap_or(Traffic::PRIMARY),
+        traffic: plan.possible(read(plan, objects).unwrap_or(Traffic::PRIMARY)),
     };
-    let want = want.possible();
     writes.extend(match Stored::of(plan, objects) {
         // Somebody's that is named and not there is theirs to make.
         None if other_name(objects).is_some() => None,
@@ -69,9 +72,8 @@ pub(in crate::build) fn set(
         plan,
         objects,
         cookies,
-        traffic,
+        traffic: plan.possible(traffic),
     };
-    let want = want.possible();
     let Some((stored, _)) = Stored::of(plan, objects) else {
         return Vec::new();
     };
@@ -158,34 +160,4 @@ fn save(there: &Value) -> Vec<Value> {
     }
     let original = Map::from_iter([(names::ORIGINAL.to_owned(), json!(there["spec"].to_string()))]);
     set_entries(there, "annotations", &original)
-}
-
-fn patch(from: &Object, ops: Vec<Value>) -> Option<Write> {
-    (!ops.is_empty()).then(|| Write::Patch {
-        from: from.clone(),
-        ops,
-    })
-}
-
-/// A route object of ours: metadata of `service.apex`, Flux kept away.
-fn object(
-    plan: &Plan,
-    objects: &Objects,
-    stamp: &Stamp,
-    kind: &Kind,
-    name: &str,
-    spec: &Value,
-) -> Write {
-    let custom = &objects.canary["spec"]["service"]["apex"];
-    let map = |key: &str| custom[key].as_object().cloned().unwrap_or_default();
-    let mut annotations = map("annotations");
-    for (key, value) in [names::FLUX_RECONCILE, names::FLUX_DRIFT] {
-        annotations.insert(key.to_owned(), json!(value));
-    }
-    Write::Create(json!({
-        "apiVersion": kind.api_version(),
-        "kind": kind.kind,
-        "metadata": metadata(plan, objects, stamp, name, map("labels"), annotations),
-        "spec": spec,
-    }))
 }

@@ -244,15 +244,6 @@ impl Want<'_> {
         tests.then_some(all)
     }
 
-    /// With as much of its traffic as the plan has rules for: without a match nobody is sent by one, and TCP has only weights.
-    pub(super) fn possible(mut self) -> Self {
-        let tcp = super::stored::protocol(self.plan) == "tcp";
-        let matched = self.traffic.matches() && self.conditions().is_some() && !tcp;
-        let mirror = if tcp { 0 } else { self.traffic.mirror() };
-        self.traffic = Traffic::stored(self.traffic.canary(), matched, mirror);
-        self
-    }
-
     fn split(
         &self,
         frame: &Frame,

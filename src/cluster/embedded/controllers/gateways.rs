@@ -117,11 +117,11 @@ fn write_route(store: &Store, route: &Object, mode: &Mode) -> Result<(), Status>
         let last = before.iter().filter(ours);
         let last = last.into_iter().find(|p| &p["parentRef"] == parent);
         let last = last.map_or(&[][..], |p| p.array_at("/conditions"));
-        let of = |kind: &str, verdict: Verdict| condition(last, kind, verdict, route, now);
+        let of = |kind: &str, verdict: &Verdict| condition(last, kind, verdict, route, now);
         parents.push(json!({
             "parentRef": parent,
             "controllerName": CONTROLLER,
-            "conditions": [of("Accepted", accepted), of("ResolvedRefs", resolved)],
+            "conditions": [of("Accepted", &accepted), of("ResolvedRefs", &resolved)],
         }));
     }
     if parents == before {
@@ -134,7 +134,7 @@ fn write_route(store: &Store, route: &Object, mode: &Mode) -> Result<(), Status>
 }
 
 /// A condition in the form that Gateway API wants: never without a message or a generation.
-fn condition(last: &[Value], kind: &str, verdict: Verdict, of: &Value, now: Moment) -> Value {
+fn condition(last: &[Value], kind: &str, verdict: &Verdict, of: &Value, now: Moment) -> Value {
     let condition = Condition {
         kind,
         met: verdict.met,
@@ -184,13 +184,13 @@ fn accepted(store: &Store, route: &Value, parent: &Value) -> Option<Verdict> {
         return Some(Verdict::bad("NotAllowedByListeners", message));
     }
     let hostnames = route.array_at("/spec/hostnames");
-    let meets = |listener: &&&Value| {
+    let meets = |listener: &&Value| {
         let of_listener = listener["hostname"].as_str().unwrap_or_default();
         let mut hostnames = hostnames.iter().filter_map(Value::as_str);
         hostnames.clone().next().is_none()
             || hostnames.any(|host| hostnames_meet(host, of_listener))
     };
-    Some(if allowing.iter().any(|l| meets(&l)) {
+    Some(if allowing.iter().any(|l| meets(l)) {
         good
     } else {
         let message = format!("no listener of Gateway {namespace}/{name} has such a hostname");
@@ -291,7 +291,7 @@ pub(super) fn reconcile_class(store: &Store, name: &str) -> Again {
     }
     let now = store.clock().now();
     let before = class.array_at("/status/conditions");
-    let accepted = condition(before, "Accepted", Verdict::good("Accepted"), &class, now);
+    let accepted = condition(before, "Accepted", &Verdict::good("Accepted"), &class, now);
     if before == [accepted.clone()] {
         return Ok(None);
     }
@@ -311,7 +311,7 @@ pub(super) fn reconcile_gateway(store: &Store, ns: &str, name: &str) -> Again {
     let now = store.clock().now();
     let before = gateway.array_at("/status/conditions");
     let all = |last: &[Value], kinds: &[&str]| -> Vec<Value> {
-        let of = |kind: &&str| condition(last, kind, Verdict::good(kind), &gateway, now);
+        let of = |kind: &&str| condition(last, kind, &Verdict::good(kind), &gateway, now);
         kinds.iter().map(of).collect()
     };
     let listeners = gateway.array_at("/spec/listeners").iter().map(|listener| {

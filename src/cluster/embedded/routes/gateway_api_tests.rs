@@ -105,7 +105,7 @@ fn the_most_precise_match_is_followed() {
     ] {
         let told = format!("{users:?}");
         assert_eq!(
-            goes(read(&[route.clone()], &through("any")), users),
+            goes(read(std::slice::from_ref(&route), &through("any")), users),
             goes_to,
             "{told}"
         );
@@ -137,7 +137,7 @@ fn a_route_is_followed_at_the_parents_that_accept_it() {
         (of(&service, "True"), through("any"), "404"),
     ] {
         assert_eq!(
-            goes(read(&[route.clone()], &source), plain()),
+            goes(read(std::slice::from_ref(&route), &source), plain()),
             goes_to,
             "{route}"
         );
