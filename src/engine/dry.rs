@@ -3,9 +3,13 @@
 //! Observing, the machine drives a pretended world beside the real one: its state is kept here and nowhere else, and a new process begins
 //! anew. In `routes` only the route is pretended; that is as the record says it, so that it survives a process.
 
-use super::{preview, rollout::Rollout};
+use super::{preview, rollout::Rollout, tell::driven_by};
 use crate::{
-    api::{dry_run::DryRun, objects::Objects},
+    api::{
+        dry_run::DryRun,
+        objects::{Object, ObjectExt, Objects},
+        parse, status,
+    },
     build,
     decide::{
         Wait,
@@ -224,5 +228,18 @@ impl Rollout {
             slot: self.queue.slot(),
             ..build::seen::seen(plan, state, objects, self.times(now))
         }
+    }
+
+    /// The Canary asks for the same and is where it was: a label, or the field managers of an apply, end no call.
+    pub(super) fn is_same(&self, plan: &Plan, state: &State, then: &Object, now: &Object) -> bool {
+        if now.resource_version() == then.resource_version() {
+            return true;
+        }
+        let at = self.ctx.cluster().clock().now();
+        let settings = &self.ctx.shared.settings.parse;
+        !now.is_being_deleted()
+            && driven_by(now).is_none()
+            && self.dry.state(status::state(now, at)) == *state
+            && parse::plan(now, settings).is_ok_and(|p| self.dry.plan(p) == *plan)
     }
 }

@@ -330,19 +330,6 @@ impl Rollout {
         }
     }
 
-    /// The Canary asks for the same and is where it was: a label, or the field managers of an apply, end no call.
-    fn is_same(&self, plan: &Plan, state: &State, then: &Object, now: &Object) -> bool {
-        if now.resource_version() == then.resource_version() {
-            return true;
-        }
-        let at = self.ctx.cluster().clock().now();
-        let settings = &self.ctx.shared.settings.parse;
-        !now.is_being_deleted()
-            && driven_by(now).is_none()
-            && status::state(now, at) == *state
-            && parse::plan(now, settings).is_ok_and(|p| p == *plan)
-    }
-
     /// Effects, then one status write if anything is to be recorded, then the tells. False when it could not be recorded, because it
     /// was decided on a status that is no longer there.
     async fn carry_out(
