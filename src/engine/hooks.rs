@@ -240,7 +240,7 @@ pub(super) fn refused(plan: &Plan, settings: &Settings) -> Vec<Refusal> {
         Some(Refusal::new(
             format!("spec.analysis.webhooks[{}].url", hook.name),
             format!("the url {why}"),
-            "name a Service of the cluster, or a host that the engine's --allow-hosts has",
+            "name a Service of the cluster, or a host that the engine's --allow-hosts has; credentials belong into request.headersFrom",
         ))
     };
     plan.hooks.iter().filter_map(refusal).collect()
