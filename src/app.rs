@@ -22,7 +22,7 @@ use crate::{
     },
     config::{self, Auth, Config, Part},
     decide::plan::Labels,
-    engine::{Engine, Settings, control::Control},
+    engine::{Engine, Limits, Settings, control::Control},
     http::{
         self,
         auth::{self, Minted, StaticTokens},
@@ -284,6 +284,9 @@ async fn parts(
         selector_labels,
         include_label_prefix,
         namespaces,
+        max_concurrent,
+        max_concurrent_per_namespace,
+        dry_run,
         allow_hosts,
         lease_namespace,
         home,
@@ -310,6 +313,8 @@ async fn parts(
         event_webhook,
         allow_hosts,
         namespaces,
+        limits: Limits::of(max_concurrent, max_concurrent_per_namespace),
+        dry_run,
         parse: parse::Settings {
             mesh_provider,
             labels: Labels {

@@ -186,7 +186,7 @@ pub struct SourceArgs {
     )]
     pub cluster_labels: Vec<String>,
     /// YAML file with labels and settings by cluster (a name or a glob): {prod-*: {labels: {env: production}, meshProvider, metricsServer,
-    /// selectorLabels, includeLabelPrefix, namespaces}}. Followed as it changes
+    /// selectorLabels, includeLabelPrefix, namespaces, maxConcurrent, maxConcurrentPerNamespace}}. Followed as it changes
     #[arg(long, value_name = "PATH", env = "CANARY_MCP_CLUSTERS_FILE")]
     pub clusters_file: Option<String>,
     /// Clusters (names of contexts and of Argo CD's clusters) whose rollouts the engine drives, a glob; repeatable. Without it only the embedded ones and the one around this pod
@@ -252,6 +252,34 @@ pub struct EngineArgs {
         value_delimiter = ','
     )]
     pub namespace: Vec<String>,
+    /// Runs that go on at the same time in a cluster, at most; the next ones wait for their turn. 0 is without limit
+    #[arg(
+        long,
+        value_name = "N",
+        env = "CANARY_MCP_MAX_CONCURRENT",
+        default_value = "0"
+    )]
+    pub max_concurrent: String,
+    /// The same in each namespace of a cluster
+    #[arg(
+        long,
+        value_name = "N",
+        env = "CANARY_MCP_MAX_CONCURRENT_PER_NAMESPACE",
+        default_value = "0"
+    )]
+    pub max_concurrent_per_namespace: String,
+    /// Decide, log and promote nothing: observe writes nothing but the Lease and judges the target as it stands; routes writes workloads and statuses,
+    /// and no route
+    #[arg(
+        long,
+        value_name = "observe|routes",
+        env = "CANARY_MCP_DRY_RUN",
+        default_value = "off",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "observe"
+    )]
+    pub dry_run: String,
     /// Hosts outside a cluster that a manifest may make the engine call, a glob; repeatable
     #[arg(
         long,

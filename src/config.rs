@@ -7,6 +7,7 @@ use std::{
 };
 
 use crate::{
+    api::dry_run::DryRun,
     cli::{
         AloneArgs, Cli, ClusterArgs, Command, EngineArgs, RightsArgs, SchemasArgs, ServeArgs,
         SourceArgs, TokenArgs,
@@ -133,6 +134,12 @@ pub struct Driving {
     pub include_label_prefix: Vec<String>,
     /// The only namespaces that are led and shown; empty is all of them.
     pub namespaces: Vec<String>,
+    /// Runs at the same time in a cluster; 0 is without limit.
+    pub max_concurrent: u32,
+    /// The same in each of its namespaces.
+    pub max_concurrent_per_namespace: u32,
+    /// What is left out of all that is decided.
+    pub dry_run: Option<DryRun>,
     /// Globs of the hosts that manifests may name.
     pub allow_hosts: Vec<String>,
     /// Namespace of the Leases.
@@ -363,6 +370,9 @@ impl Judge {
             selector_labels,
             include_label_prefix,
             namespace,
+            max_concurrent,
+            max_concurrent_per_namespace,
+            dry_run,
             allow_hosts,
             lease_namespace,
             home,
@@ -387,6 +397,12 @@ impl Judge {
             given::label_prefixes(include_label_prefix),
         );
         let namespaces = self.judged("--namespace", given::namespaces(namespace));
+        let max_concurrent = self.judged("--max-concurrent", given::limit(&max_concurrent));
+        let max_concurrent_per_namespace = self.judged(
+            "--max-concurrent-per-namespace",
+            given::limit(&max_concurrent_per_namespace),
+        );
+        let dry_run = self.dry_run(&dry_run);
         let allow_hosts = self.globs("--allow-hosts", allow_hosts, "*.example.com");
         let lease_namespace = self.judged("--lease-namespace", given::namespace(&lease_namespace));
         let home = match home {
@@ -409,11 +425,26 @@ impl Judge {
             selector_labels: selector_labels?,
             include_label_prefix: include_label_prefix?,
             namespaces: namespaces?,
+            max_concurrent: max_concurrent?,
+            max_concurrent_per_namespace: max_concurrent_per_namespace?,
+            dry_run,
             allow_hosts,
             lease_namespace: lease_namespace?,
             home: home?,
             lead_at_most: lead_at_most?,
         })
+    }
+
+    /// A mistake is recorded, and what it gives then counts for nothing.
+    fn dry_run(&mut self, value: &str) -> Option<DryRun> {
+        match value {
+            "true" | "1" | "yes" | "on" => Some(DryRun::Observe),
+            "false" | "0" | "no" | "off" | "" => None,
+            name => DryRun::of(name).or_else(|| {
+                let none = format_args!("{name:?} is none of observe, routes and off");
+                self.wrong("--dry-run", none)
+            }),
+        }
     }
 
     fn fleet(&mut self, args: ClusterArgs) -> Option<Fleet> {

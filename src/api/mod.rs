@@ -1,6 +1,8 @@
 //! Custom resources and wire types: pure.
 
+pub mod claim;
 pub mod crd;
+pub mod dry_run;
 pub mod gate;
 pub mod metric_template;
 pub mod names;

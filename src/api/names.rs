@@ -18,6 +18,8 @@ pub const GATE_STATE: &str = "canary-mcp.dev/gate-state";
 pub const ADOPT: &str = "canary-mcp.dev/adopt";
 /// The `leaseTransitions` of the holder that an object belongs to: the fence.
 pub const EPOCH: &str = "canary-mcp.dev/epoch";
+/// On a cluster's Lease: what its holder leaves out, `observe` or `routes` ([`DryRun`](super::dry_run::DryRun)).
+pub const DRY_RUN: &str = "canary-mcp.dev/dry-run";
 /// On a cluster's Lease: the process that asks its holder for it.
 pub const ASKED_BY: &str = "canary-mcp.dev/asked-by";
 /// Label, `"true"`, of the Leases by which the replicas of the engine see each other.

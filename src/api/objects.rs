@@ -6,6 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::Value;
 
+use super::{claim::Claim, dry_run::DryRun};
+
 /// One object as the API server gave it, `apiVersion` and `kind` included.
 pub type Object = Arc<Value>;
 
@@ -242,10 +244,14 @@ pub struct Objects {
     pub replica_sets: Vec<Object>,
     /// `MetricTemplates` that the checks name, by (namespace, name).
     pub templates: BTreeMap<(String, String), Object>,
+    /// The other Canaries of the namespace that claim an object which this one claims.
+    pub rivals: Vec<Claim>,
     /// Events of the Canary in any order; only for views.
     pub events: Vec<Object>,
     /// Holder of the cluster's fresh Lease; only for views.
     pub led_by: Option<String>,
+    /// What that holder leaves out of what it decides; only for views.
+    pub dry_run: Option<DryRun>,
 }
 
 /// Reads of a raw object that every layer needs.

@@ -122,6 +122,7 @@ pub fn plan(canary: &Value, settings: &Settings) -> Result<Plan, Vec<Refusal>> {
         canary_ready: analysis.canary_ready,
         skip_analysis,
         suspend,
+        rehearsal: false,
         gates,
         hooks,
         revert_on_deletion,

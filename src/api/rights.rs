@@ -198,6 +198,21 @@ fn calls() -> Vec<Rule> {
     ]
 }
 
+/// What an engine needs that leads a cluster to decide and to change nothing (`--dry-run=observe`), and the tools beside it.
+#[must_use]
+pub fn observing() -> Vec<Rule> {
+    let reads = |verb: &&str| matches!(*verb, "get" | "list" | "watch");
+    let mut rules = engine();
+    for rule in &mut rules {
+        if rule.place != Place::Leases {
+            rule.verbs.retain(reads);
+        }
+    }
+    rules.retain(|rule| !rule.verbs.is_empty());
+    rules.extend(read_only());
+    rules
+}
+
 /// What a process needs that serves the tools and leads nothing.
 #[must_use]
 pub fn front() -> Vec<Rule> {

@@ -156,6 +156,7 @@ fn run_json(run: &Run, state: &State) -> Value {
     put(fields, "reason", run.reason.as_ref());
     put(fields, "outcome", run.outcome);
     put(fields, "reset", run.reset.then_some(true));
+    put(fields, "rehearsal", run.rehearsal.then_some(true));
     // Beside canaryWeight: what a weight does not say, and which interval of the step it is, where a step can have several.
     let traffic = state.traffic;
     put(fields, "matched", traffic.matches().then_some(true));

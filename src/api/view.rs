@@ -83,6 +83,9 @@ pub struct RolloutView {
     /// Holder of the cluster's Lease; absent when nobody leads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub led_by: Option<String>,
+    /// The engine carries out less than it decides: what, and what its numbers are of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<String>,
     /// Give it back as `since` to wait for the next change of phase or weight.
     pub cursor: String,
 }

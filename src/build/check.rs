@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 use super::{
-    Selector, owned, routes,
+    Selector, owned, rivals, routes,
     scaler::{self, Queries},
 };
 use crate::{
@@ -24,7 +24,7 @@ const LONGEST_LABEL: usize = 63;
 /// Everything that keeps this plan from being carried out on these objects, at once.
 #[must_use]
 pub fn check(plan: &Plan, objects: &Objects) -> Vec<Refusal> {
-    let mut all = Vec::new();
+    let mut all = rivals::refusals(objects);
     match &objects.target {
         None => all.push(Refusal::new(
             "spec.targetRef.name",
@@ -177,7 +177,9 @@ fn port(plan: &Plan, target: &Value) -> Option<Refusal> {
 
 /// An object that we would write must not be somebody else's.
 fn ours(kind: &str, object: Option<&Object>, objects: &Objects) -> Option<Refusal> {
-    let object = object.filter(|object| !owned(object, &objects.canary))?;
+    // What another Canary made is not told as somebody's who could spare it.
+    let object = object
+        .filter(|object| !owned(object, &objects.canary) && !rivals::rival(object, objects))?;
     Some(Refusal::new(
         "spec.targetRef.name",
         format!(
@@ -216,7 +218,8 @@ fn other_canary(kind: &str, there: &Value, objects: &Objects) -> Option<Refusal>
         .array_at("/metadata/ownerReferences")
         .iter()
         .find(|owner| owner["controller"] == true && owner["kind"] == "Canary")?;
-    (owner.str_at("/uid") != Some(objects.canary.uid())).then(|| {
+    let foreign = owner.str_at("/uid") != Some(objects.canary.uid());
+    (foreign && !rivals::rival(there, objects)).then(|| {
         Refusal::new(
             "spec.service.name",
             format!(

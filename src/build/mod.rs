@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod pin;
 pub mod preflight;
 pub mod preview;
+pub mod rivals;
 pub mod routes;
 pub mod scaler;
 pub mod seen;
@@ -41,10 +42,13 @@ pub struct Stamp {
 /// Whether the Canary owns this object as its controller.
 #[must_use]
 pub fn owned(object: &Value, canary: &Value) -> bool {
-    object
-        .array_at("/metadata/ownerReferences")
-        .iter()
-        .any(|owner| owner["controller"] == true && owner.str_at("/uid") == Some(canary.uid()))
+    controller(object).is_some_and(|owner| owner.str_at("/uid") == Some(canary.uid()))
+}
+
+/// The owner that controls an object: a reference with its `kind`, `name` and `uid`.
+fn controller(object: &Value) -> Option<&Value> {
+    let mut owners = object.array_at("/metadata/ownerReferences").iter();
+    owners.find(|owner| owner["controller"] == true)
 }
 
 /// A selector label and its value: the first of [`Labels::selectors`] in the target's selector. Flagger's rule.

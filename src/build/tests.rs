@@ -7,6 +7,7 @@ mod gateway_api;
 mod istio;
 mod istio_strategies;
 mod kubernetes;
+mod rivals;
 mod route_rules;
 mod services;
 mod workload;

@@ -24,7 +24,7 @@ use super::{Cluster, sharing::Sharing};
 mod keeper;
 mod object;
 
-pub(super) use object::{Change, duration, holder, lease, transitions};
+pub(super) use object::{Change, dry_run, duration, holder, lease, transitions};
 
 /// Name of the Lease.
 pub const NAME: &str = "canary-mcp";
@@ -90,6 +90,8 @@ pub struct Held {
     taken: Taken,
     /// When the last successful renewal was *sent*; `None` once the Lease is lost or released.
     renewed: Arc<Mutex<Option<Instant>>>,
+    /// Whether it may be used to write at all: not by whoever only observes (`--dry-run`).
+    writes: bool,
     /// A permit for whoever is in the middle of writes that belong together.
     writing: Arc<Semaphore>,
 }
@@ -112,10 +114,11 @@ pub struct LeaseKeeper {
 // === impl Held ===
 
 impl Held {
-    fn new(epoch: String, taken: Taken, renewed: Instant) -> Self {
+    fn new(epoch: String, (taken, writes): (Taken, bool), renewed: Instant) -> Self {
         Self {
             epoch,
             taken,
+            writes,
             renewed: Arc::new(Mutex::new(Some(renewed))),
             writing: Arc::new(Semaphore::new(WRITERS as usize)),
         }
@@ -136,12 +139,19 @@ impl Held {
     /// Whether a write may be sent right now.
     ///
     /// # Errors
-    /// [`LeaseLost`] when the Lease is lost or was renewed more than 10 s ago.
+    /// [`LeaseLost`] when the Lease is lost or was renewed more than 10 s ago, and always for whoever only observes.
     pub fn check(&self) -> Result<(), LeaseLost> {
-        match *self.renewed.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(renewed) if renewed.elapsed() <= WRITE_UNTIL => Ok(()),
-            Some(_) | None => Err(LeaseLost),
+        if self.writes && self.is_fresh() {
+            Ok(())
+        } else {
+            Err(LeaseLost)
         }
+    }
+
+    /// It was renewed within the last 10 s and is not lost.
+    fn is_fresh(&self) -> bool {
+        let renewed = *self.renewed.lock().unwrap_or_else(PoisonError::into_inner);
+        renewed.is_some_and(|renewed| renewed.elapsed() <= WRITE_UNTIL)
     }
 
     /// Begins writes that belong together: the Lease is given back only when they have ended (or take too long). Once it is about to be given
@@ -194,7 +204,7 @@ impl LeaseKeeper {
     #[must_use]
     pub fn held(&self) -> Option<Held> {
         match &*self.standing.borrow() {
-            Standing::Held(held) if held.check().is_ok() => Some(held.clone()),
+            Standing::Held(held) if held.is_fresh() => Some(held.clone()),
             Standing::Held(_) | Standing::Follower { .. } | Standing::Refused(_) => None,
         }
     }

@@ -5,9 +5,12 @@ use serde_json::Value;
 
 use super::{
     clock::Clock,
-    lease::{duration, holder, transitions},
+    lease::{dry_run, duration, holder, transitions},
 };
-use crate::{api::objects::ObjectExt, decide::facts::Moment};
+use crate::{
+    api::{dry_run::DryRun, objects::ObjectExt},
+    decide::facts::Moment,
+};
 
 /// A Lease as anyone sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +23,8 @@ pub struct LeaseView {
     pub renewed: Moment,
     /// How often the holder has changed.
     pub transitions: i64,
+    /// What the holder leaves out of what it decides.
+    pub dry_run: Option<DryRun>,
 }
 
 /// A Lease as anyone sees it, judged by the `Date` of the answer that it came with.
@@ -44,6 +49,7 @@ pub(super) fn view(lease: &Value, headers: &HeaderMap) -> LeaseView {
         holder,
         renewed,
         transitions: transitions(lease),
+        dry_run: dry_run(lease),
     }
 }
 
@@ -75,6 +81,7 @@ mod tests {
                 fresh,
                 renewed: Moment(1_795_219_200_500),
                 transitions: 3,
+                dry_run: None,
             };
             assert_eq!(view(&lease(name), &headers), expected, "{name:?} {date}");
         }

@@ -89,6 +89,10 @@ pub struct Overrides {
     pub include_label_prefix: Option<Vec<String>>,
     /// The only namespaces that are led and shown (`--namespace`); empty is all of them.
     pub namespaces: Option<Vec<String>>,
+    /// Runs at the same time in the cluster (`--max-concurrent`); 0 is without limit.
+    pub max_concurrent: Option<u32>,
+    /// The same in each of its namespaces (`--max-concurrent-per-namespace`).
+    pub max_concurrent_per_namespace: Option<u32>,
 }
 
 impl Overrides {
@@ -101,6 +105,8 @@ impl Overrides {
             selector_labels,
             include_label_prefix,
             namespaces,
+            max_concurrent,
+            max_concurrent_per_namespace,
         } = self;
         Self {
             mesh_provider: mesh_provider.or(others.mesh_provider),
@@ -108,6 +114,9 @@ impl Overrides {
             selector_labels: selector_labels.or(others.selector_labels),
             include_label_prefix: include_label_prefix.or(others.include_label_prefix),
             namespaces: namespaces.or(others.namespaces),
+            max_concurrent: max_concurrent.or(others.max_concurrent),
+            max_concurrent_per_namespace: max_concurrent_per_namespace
+                .or(others.max_concurrent_per_namespace),
         }
     }
 }

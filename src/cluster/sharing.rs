@@ -9,6 +9,7 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 use super::rendezvous;
+use crate::api::dry_run::DryRun;
 
 /// Between two Leases that one process asks their holders for: two hundred clusters move within minutes, and no API server sees a herd.
 const ASK_EVERY: Duration = Duration::from_secs(1);
@@ -58,6 +59,8 @@ impl Turn {
 #[derive(Clone)]
 pub struct Sharing {
     identity: Arc<str>,
+    /// What this process leaves out of what it decides.
+    dry_run: Option<DryRun>,
     members: watch::Receiver<Members>,
     seats: Seats,
     /// When the next Lease may be asked for, and how many were.
@@ -86,6 +89,7 @@ impl Sharing {
     pub fn new(identity: &str, members: watch::Receiver<Members>, most: usize) -> Self {
         Self {
             identity: identity.into(),
+            dry_run: None,
             members,
             seats: Seats {
                 taken: watch::Sender::new(0),
@@ -95,11 +99,21 @@ impl Sharing {
         }
     }
 
+    /// The same for a process in a dry run: its Leases say so, and one that only observes may write nothing by them.
+    #[must_use]
+    pub fn in_dry_run(self, dry_run: Option<DryRun>) -> Self {
+        Self { dry_run, ..self }
+    }
+
     /// For a process that neither sees nor minds others.
     #[must_use]
     pub fn alone(identity: &str) -> Self {
         // The value of a channel whose sender is gone stays.
         Self::new(identity, watch::channel(Members::NoHome).1, usize::MAX)
+    }
+
+    pub(super) fn dry_run(&self) -> Option<DryRun> {
+        self.dry_run
     }
 
     pub(super) fn identity(&self) -> &str {

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{effect::Traffic, state::Phase};
+use super::{
+    effect::Traffic,
+    state::{Phase, Queue},
+};
 
 /// A moment of the cluster's clock, in milliseconds since 1970.
 #[derive(
@@ -96,12 +99,7 @@ pub enum Slot {
     /// It has a place among those that run.
     Held,
     /// It has to wait until others have ended.
-    Queued {
-        /// Its place in the queue, from 1.
-        place: u32,
-        /// How many may run, and where: `2 in the cluster`.
-        limit: String,
-    },
+    Queued(Queue),
 }
 
 /// The identity of a run that has not begun.

@@ -198,6 +198,7 @@ impl<'a> Turn<'a> {
             run.waiting = Some(Waiting {
                 what,
                 hook: name,
+                queue: None,
                 since,
             });
         }

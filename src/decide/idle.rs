@@ -103,6 +103,7 @@ impl Turn<'_> {
             outcome: None,
             waiting: None,
             reset: false,
+            rehearsal: false,
         });
         if source == SkipSource::Adopted {
             return act;

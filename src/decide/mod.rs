@@ -23,6 +23,7 @@ pub mod forecast;
 mod gates;
 mod idle;
 pub mod plan;
+pub mod pretend;
 mod promote;
 mod request;
 mod revert;
@@ -95,7 +96,8 @@ pub fn step(plan: &Plan, state: &State, seen: &Seen, answers: &Answers) -> Step 
     let first = turn
         .finalizer()
         .or_else(|| turn.unsettled())
-        .or_else(|| turn.annotations());
+        .or_else(|| turn.annotations())
+        .or_else(|| turn.rehearsal_over());
     let step = first.map(Step::Act).or_else(|| turn.request());
     match step.unwrap_or_else(|| turn.stage()) {
         Step::Act(mut act) => {
@@ -225,6 +227,7 @@ impl Turn<'_> {
             outcome: None,
             waiting: None,
             reset: false,
+            rehearsal: self.plan.rehearsal,
         });
         let stage = if self.waits_first() {
             Stage::Waiting

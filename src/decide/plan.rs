@@ -12,6 +12,10 @@ use super::{
 
 /// What one Canary asks for, checked and complete.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent wishes, each read by name"
+)]
 pub struct Plan {
     /// Namespace of the Canary and of everything that it names without a namespace.
     pub namespace: String,
@@ -55,6 +59,8 @@ pub struct Plan {
     pub skip_analysis: bool,
     /// Do nothing at all (`spec.suspend`).
     pub suspend: bool,
+    /// Nothing is promoted: a run says at its end what would be (`--dry-run=routes`).
+    pub rehearsal: bool,
     /// Gates that a person must open (annotation `canary-mcp.dev/gate`).
     pub gates: Gates,
     /// The webhooks, in the order of the spec.

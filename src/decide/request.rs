@@ -247,7 +247,7 @@ impl Turn<'_> {
         Some(act)
     }
 
-    fn before_copy(&self) -> bool {
+    pub(super) fn before_copy(&self) -> bool {
         matches!(
             self.state.stage,
             Stage::Waiting | Stage::Starting | Stage::Analysing | Stage::Gated

@@ -59,8 +59,47 @@ impl Turn<'_> {
         act.enter(Stage::Idle, Phase::Failed);
         act.next.last_applied = self.state.run.as_ref().map(|r| r.revision.clone());
         act.tell.extend(told);
-        let said = format!("Canary failed! Scaling down {}", self.who());
-        Step::Act(act.tell(Tell::warning(said).about(About::RolledBack)))
+        let run = self.state.run.as_ref();
+        let said = match run.filter(|run| run.rehearsal) {
+            Some(run) => Tell::normal(format!(
+                "The rehearsal of {} is over, {}; scaling down",
+                self.who(),
+                run.reason.as_deref().unwrap_or("for no recorded reason")
+            )),
+            None => Tell::warning(format!("Canary failed! Scaling down {}", self.who())),
+        };
+        Step::Act(act.tell(said.about(About::RolledBack)))
+    }
+
+    /// A dry run promotes nothing: it says what would be, and its canary goes.
+    pub(super) fn rehearsed(&self) -> Act {
+        let why = if self.skip().is_some() {
+            "its analysis is skipped"
+        } else {
+            "its analysis has passed"
+        };
+        let told = format!(
+            "{} would be promoted now, {why}; no route was written, and nothing is promoted",
+            self.who()
+        );
+        self.revert("it would have been promoted")
+            .by_hand()
+            .tell(Tell::normal(told).about(About::AnalysisComplete))
+    }
+
+    /// A run that had no traffic in a dry run is no run that may get some: it ends where somebody rolls out in earnest.
+    pub(super) fn rehearsal_over(&self) -> Option<Act> {
+        let begun = self.state.run.as_ref().is_some_and(|run| run.rehearsal);
+        let going_on = self.before_copy();
+        (begun && going_on && !self.plan.rehearsal).then(|| {
+            let told = format!(
+                "Ending the rehearsal of {}: runs are no longer rehearsed here",
+                self.who()
+            );
+            self.revert("it was begun in a dry run, and runs are no longer rehearsed")
+                .by_hand()
+                .tell(Tell::warning(told).about(About::RolledBack))
+        })
     }
 
     /// Ends a run after its copy: recorded before the primary gets its previous template back.

@@ -338,6 +338,9 @@ impl Turn<'_> {
 
     /// The decision to copy, recorded before the primary is touched.
     pub(super) fn copy(&self) -> Act {
+        if self.plan.rehearsal {
+            return self.rehearsed();
+        }
         let mut act = self.rest().tell(self.copy_event()).again();
         act.enter(Stage::Copying, Phase::Promoting);
         act.next.next_check_at = None;

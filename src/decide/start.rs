@@ -6,7 +6,7 @@ use super::{
     facts::Slot,
     gates::{Gate, Hooks},
     plan::HookKind,
-    state::{Phase, Stage, WaitFor, Waiting},
+    state::{Phase, Queue, Stage, WaitFor, Waiting},
     strategy,
 };
 
@@ -65,6 +65,7 @@ impl Turn<'_> {
                 run.waiting = Some(Waiting {
                     what: WaitFor::Queue,
                     hook: None,
+                    queue: None,
                     since: self.seen.now,
                 });
             }
@@ -73,18 +74,26 @@ impl Turn<'_> {
         self.scaling_up(act)
     }
 
-    /// Other runs have to end first. A place in the queue is not recorded: it changes with them.
+    /// Other runs have to end first. Its place among those that wait is recorded as it is found whenever the run is looked at, once an interval.
     fn queued(&self) -> Act {
-        let Slot::Queued { limit, .. } = &self.seen.slot else {
+        let Slot::Queued(queue) = &self.seen.slot else {
             return self.scaling_up(self.rest().again());
         };
         let mut act = self.rest();
+        if let Some(waiting) = act.next.run.as_mut().and_then(|run| run.waiting.as_mut()) {
+            waiting.queue = Some(queue.clone());
+        }
         if self.state.phase == Phase::Waiting {
             return act;
         }
         act.next.phase = Phase::Waiting;
+        let Queue {
+            place,
+            running,
+            limit,
+        } = queue;
         act.again().tell(Tell::warning(format!(
-            "Halt {} advancement waiting for other runs to end, at most {limit} run at once",
+            "Halt {} advancement waiting for other runs to end: {running} go on of at most {limit}, place {place} in the queue",
             self.who()
         )))
     }

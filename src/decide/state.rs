@@ -245,9 +245,24 @@ pub struct Waiting {
     /// Name of the webhook that says no; `None` where a person has to approve, or other runs have to end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hook: Option<String>,
+    /// Where it stands among the runs that wait for others to end, when that was looked at last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Queue>,
     /// Since when.
     #[serde(skip)]
     pub since: Moment,
+}
+
+/// What holds up a run that waits for others to end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Queue {
+    /// Its place among those that wait, from 1.
+    pub place: u32,
+    /// Runs that go on.
+    pub running: u32,
+    /// How many may, and where: `2 in the cluster`.
+    pub limit: String,
 }
 
 /// What is held back until somebody approves.
@@ -293,6 +308,8 @@ pub struct Run {
     pub waiting: Option<Waiting>,
     /// It was begun by the annotation `flagger.app/reset`, which has not been taken off yet.
     pub reset: bool,
+    /// It was begun in a dry run: its canary had no traffic, and it must not be promoted ([`Plan::rehearsal`](super::plan::Plan)).
+    pub rehearsal: bool,
 }
 
 /// Why a run has no analysis.

@@ -14,6 +14,7 @@ mod fixtures;
 mod forecast;
 mod invariants;
 mod liveness;
+mod rehearsals;
 mod repeated;
 mod requests;
 mod rules;

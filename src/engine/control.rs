@@ -373,11 +373,9 @@ impl Control {
         let mut objects = objects.map_err(|e| unreachable(&e))?;
         // Events and the Lease only add to the picture; without the right to read them the rest is still true.
         objects.events = events.unwrap_or_default();
-        objects.led_by = lease
-            .ok()
-            .flatten()
-            .filter(|l| l.fresh)
-            .and_then(|l| l.holder);
+        let lease = lease.ok().flatten().filter(|lease| lease.fresh);
+        objects.dry_run = lease.as_ref().and_then(|lease| lease.dry_run);
+        objects.led_by = lease.and_then(|lease| lease.holder);
         Ok(objects)
     }
 

@@ -58,6 +58,9 @@ impl Control {
         by: Option<&str>,
     ) -> Result<Acted, ControlError> {
         let (cluster, mut canary) = self.gated(key).await?;
+        if let Some(why) = self.observed(&cluster, None) {
+            return Ok(Acted::refused(why));
+        }
         for _ in 1..TRIES {
             match put(&cluster, &canary, gate, change.clone(), by).await {
                 Err(error) if error.kind() == ErrorKind::Conflict => {

@@ -11,7 +11,8 @@ use super::{
     Shared,
     definition::Definition,
     rollout::Rollout,
-    tell::Teller,
+    slots::{Recorded, Slots},
+    tell::{Teller, driven_by},
     world::{Changes, World},
 };
 use crate::{
@@ -168,6 +169,7 @@ async fn drive(shared: &Arc<Shared>, cluster: &Cluster, held: &Held) -> String {
     let driver = Driver {
         teller: Teller::start(cluster.clone(), held.clone()),
         counts: Counts::of(shared, cluster),
+        slots: Arc::new(Slots::new(shared.settings.limits)),
         shared: shared.clone(),
         world: world.clone(),
         held: held.clone(),
@@ -188,6 +190,7 @@ struct Driver {
     held: Held,
     teller: Teller,
     counts: Counts,
+    slots: Arc<Slots>,
     driven: BTreeMap<(String, String), Driven>,
     tasks: JoinSet<()>,
 }
@@ -200,6 +203,11 @@ struct Driven {
 
 impl Driver {
     async fn run(mut self, mut changes: Changes) {
+        // Whoever is driven first must know of the others.
+        for (namespace, name) in self.world.canaries() {
+            self.world.claim(&namespace, &name);
+            self.know(namespace, name);
+        }
         for (namespace, name) in self.unfinished_first() {
             self.drive(namespace, name);
         }
@@ -207,7 +215,10 @@ impl Driver {
         loop {
             tokio::select! {
                 change = changes.recv() => match change {
-                    Some((namespace, name)) => self.drive(namespace, name),
+                    Some((namespace, name)) => {
+                        self.world.claim(&namespace, &name);
+                        self.drive(namespace, name);
+                    }
                     None => return,
                 },
                 // A task ends only when its Canary is gone, or by a panic; either way the list is looked at again.
@@ -235,6 +246,18 @@ impl Driver {
         keys
     }
 
+    /// Its run has a slot, or a place among those that wait, before anybody's turn comes.
+    fn know(&self, namespace: String, name: String) {
+        let Some(canary) = self.world.canary(&namespace, &name) else {
+            return;
+        };
+        let canary = canary.object();
+        if driven_by(&canary).is_none() {
+            let recorded = Recorded::of_state(&status::state(&canary, Moment(0)));
+            self.slots.note(&(namespace, name), recorded);
+        }
+    }
+
     /// Sees to it that this Canary has a task if it is there, and none if it is not.
     fn drive(&mut self, namespace: String, name: String) {
         let canary = self.world.canary(&namespace, &name);
@@ -246,6 +269,9 @@ impl Driver {
             }
             driven.task.abort();
             self.driven.remove(&key);
+            for (namespace, name) in self.slots.note(&key, Recorded::None) {
+                self.world.wake(&namespace, &name);
+            }
         }
         let Some(canary) = canary else { return };
         let (namespace, name) = key.clone();
@@ -253,7 +279,7 @@ impl Driver {
             self.shared.clone(),
             &self.world,
             self.held.clone(),
-            self.teller.clone(),
+            (self.teller.clone(), self.slots.clone()),
             (namespace, name, canary.uid()),
         );
         let driven = Driven {

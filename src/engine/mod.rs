@@ -7,6 +7,7 @@ pub mod control;
 pub mod coordinate;
 mod ctx;
 mod definition;
+mod dry;
 mod event_hooks;
 mod gates;
 mod home;
@@ -19,6 +20,7 @@ mod reach;
 mod rights;
 mod rollout;
 mod rows;
+mod slots;
 mod start;
 mod status;
 mod table;
@@ -36,9 +38,10 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 pub use leading::Leading;
+pub use slots::Limits;
 
 use crate::{
-    api::parse,
+    api::{dry_run::DryRun, parse},
     cluster::{Cluster, Members, Overrides, Registry, Sharing, registry::Entry},
     outbound::http::Transport,
     telemetry::Metrics,
@@ -66,6 +69,10 @@ pub struct Settings {
     pub allow_hosts: Vec<String>,
     /// The only namespaces that are led and shown (`--namespace`); empty is all of them.
     pub namespaces: Vec<String>,
+    /// Runs at the same time (`--max-concurrent`, `--max-concurrent-per-namespace`).
+    pub limits: Limits,
+    /// What is left out of all that is decided (`--dry-run`); `None` is nothing.
+    pub dry_run: Option<DryRun>,
     /// What a Canary's own fields go before.
     pub parse: parse::Settings,
 }
@@ -82,6 +89,8 @@ impl Default for Settings {
             event_webhook: None,
             allow_hosts: Vec::new(),
             namespaces: Vec::new(),
+            limits: Limits::default(),
+            dry_run: None,
             parse: parse::Settings::default(),
         }
     }
@@ -97,10 +106,16 @@ impl Settings {
             selector_labels,
             include_label_prefix,
             namespaces,
+            max_concurrent,
+            max_concurrent_per_namespace,
         } = cluster.overrides().clone();
         let mut own = self.clone();
         own.metrics_server = metrics_server.unwrap_or(own.metrics_server);
         own.namespaces = namespaces.unwrap_or(own.namespaces);
+        own.limits = Limits {
+            cluster: max_concurrent.map_or(own.limits.cluster, Limits::most),
+            namespace: max_concurrent_per_namespace.map_or(own.limits.namespace, Limits::most),
+        };
         own.parse.mesh_provider = mesh_provider.unwrap_or(own.parse.mesh_provider);
         let labels = &mut own.parse.labels;
         labels.selectors = selector_labels.unwrap_or(std::mem::take(&mut labels.selectors));
@@ -247,7 +262,8 @@ impl Engine {
         let home = Home::new(&settings);
         let leading = Leading::default();
         let shared = Shared {
-            sharing: Sharing::new(&settings.identity, home.members(), settings.lead_at_most),
+            sharing: Sharing::new(&settings.identity, home.members(), settings.lead_at_most)
+                .in_dry_run(settings.dry_run),
             leading: leading.clone(),
             settings,
             metrics,

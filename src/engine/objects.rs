@@ -5,6 +5,7 @@ use futures::future::join_all;
 use super::Settings;
 use crate::{
     api::{
+        claim::Claim,
         names,
         objects::{
             CANARY, CONTROLLER_REVISION, CUSTOM_RESOURCE_DEFINITION, DEPLOYMENT, DESTINATION_RULE,
@@ -175,7 +176,7 @@ pub(super) async fn gateway_api(cluster: &Cluster) -> Option<GatewayApi> {
     GatewayApi::of(&definition)
 }
 
-/// Reads a Canary and every object that its spec names, all at once. `None` when there is no such Canary.
+/// Reads a Canary, every object that its spec names, and which other Canaries claim one of them, all at once. `None` when there is no such Canary.
 pub(super) async fn read(
     cluster: &Cluster,
     namespace: &str,
@@ -193,9 +194,16 @@ pub(super) async fn read(
             None
         }
     };
-    let (objects, api) = futures::join!(read_these(cluster, canary, &all), api);
+    let own = Claim::of(&canary);
+    let (objects, api, others) = futures::join!(
+        read_these(cluster, canary, &all),
+        api,
+        cluster.list(&CANARY, Some(namespace), None, None),
+    );
     let mut objects = objects?;
     objects.gateway_api = api;
+    let others = others?.into_iter().map(|other| Claim::of(&other));
+    objects.rivals = others.filter(|other| own.clash(other).is_some()).collect();
     Ok(Some(objects))
 }
 

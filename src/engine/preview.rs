@@ -22,8 +22,9 @@ use crate::{
     cluster::Cluster,
     decide::{
         facts::Moment,
-        forecast::{self, Ideal},
+        forecast,
         plan::Plan,
+        pretend::Ideal,
         state::{Phase, State},
         verdict,
     },
@@ -159,7 +160,7 @@ impl Around {
     }
 }
 
-fn ideal(plan: &Plan, objects: &Objects) -> Ideal {
+pub(super) fn ideal(plan: &Plan, objects: &Objects) -> Ideal {
     let target = objects.target.as_deref();
     Ideal {
         ready_after: target.map_or(0, preflight::ready_after),

@@ -8,8 +8,10 @@ use super::{
     Shared, act,
     ask::{self, Answer},
     ctx::Ctx,
+    dry::Dry,
     event_hooks::EventHooks,
     rights,
+    slots::{Queue, Recorded, Slots},
     tell::{Said, Teller, driven_by, not_ours},
     world::{self, CloseUp, Near, VERIFY, World},
 };
@@ -60,6 +62,9 @@ pub(super) struct Rollout {
     doubt_at: Option<Instant>,
     /// Since when this process leads.
     led_since: Moment,
+    /// Its place among the runs of the cluster, at the last tick.
+    pub(super) queue: Queue,
+    pub(super) dry: Dry,
 }
 
 impl Rollout {
@@ -67,11 +72,13 @@ impl Rollout {
         shared: Arc<Shared>,
         world: &World,
         held: Held,
-        teller: Teller,
+        (teller, slots): (Teller, Arc<Slots>),
         (namespace, name, uid): (String, String, &str),
     ) -> Self {
         let led_since = world.cluster().clock().now();
         let enrolled = world.enroll(&namespace, &name, uid);
+        let dry = Dry::new(shared.settings.dry_run);
+        let queue = Queue::new(slots, (namespace.clone(), name.clone()));
         let ctx = Ctx {
             shared,
             near: Near::new(enrolled, namespace.clone(), name.clone()),
@@ -92,6 +99,8 @@ impl Rollout {
             fingerprint: 0,
             doubt_at: None,
             led_since,
+            queue,
+            dry,
         }
     }
 
@@ -184,7 +193,7 @@ impl Rollout {
 
     /// Something of this Canary is no longer what the last tick saw.
     fn changed(&self) -> bool {
-        self.ctx.near.is_stale() || self.fingerprint != self.pods()
+        self.ctx.near.is_stale() || self.fingerprint != self.pods() || self.queue.has_moved()
     }
 
     fn pods(&self) -> u64 {
@@ -210,12 +219,14 @@ impl Rollout {
                 return Ok(None);
             };
             let now = self.ctx.cluster().clock().now();
-            let state = status::state(&objects.canary, now);
+            let recorded = status::state(&objects.canary, now);
             let deleted = objects.canary.is_being_deleted();
             let held = deleted && give_back::is_held(&objects.canary);
-            if deleted != held || !self.may_drive(&objects.canary) {
+            if deleted != held || !self.may_drive(&objects.canary, &recorded) {
+                self.stands(Recorded::None);
                 return Ok(Some(self.let_go()));
             }
+            let state = self.dry.state(recorded);
             if self.close_up(&state, &objects).await {
                 continue;
             }
@@ -226,9 +237,12 @@ impl Rollout {
                 }
             }
             let Some(plan) = self.accepted(&state, &objects).await? else {
+                self.stands(Recorded::None);
                 return Ok(Some(self.let_go()));
             };
-            let seen = build::seen::seen(&plan, &state, &objects, self.times(now));
+            let plan = self.rehearsed(plan, &objects);
+            self.stands(Recorded::of(&plan, &state));
+            let seen = self.look(&plan, &state, &objects, now);
             self.warn(&objects, &state, &seen);
             let act = match decide::step(&plan, &state, &seen, &answers) {
                 Step::Ask(question) => {
@@ -249,7 +263,7 @@ impl Rollout {
             if !broken.is_empty() {
                 return Ok(Some(self.freeze(&objects, &broken)));
             }
-            let wait = act.wait;
+            let wait = self.dry.sooner(act.wait);
             let rests = wait == Wait::Change && still(&plan, &state, &seen);
             let recorded = {
                 // Whoever takes the Lease over finds the effects and their record, or neither.
@@ -355,25 +369,11 @@ impl Rollout {
             if !self.is_same(plan, state, &objects.canary, &now.canary) {
                 return None;
             }
-            let times = self.times(self.ctx.cluster().clock().now());
-            let seen = build::seen::seen(plan, state, &now, times);
+            let seen = self.seen(plan, state, &now, self.ctx.cluster().clock().now());
             if decide::step(plan, state, &seen, answers) != Step::Ask(question.clone()) {
                 return None;
             }
         }
-    }
-
-    /// The Canary asks for the same and is where it was: a label, or the field managers of an apply, end no call.
-    fn is_same(&self, plan: &Plan, state: &State, then: &Object, now: &Object) -> bool {
-        if now.resource_version() == then.resource_version() {
-            return true;
-        }
-        let at = self.ctx.cluster().clock().now();
-        let settings = &self.ctx.shared.settings.parse;
-        !now.is_being_deleted()
-            && driven_by(now).is_none()
-            && status::state(now, at) == *state
-            && parse::plan(now, settings).is_ok_and(|p| p == *plan)
     }
 
     /// Effects, then one status write if anything is to be recorded, then the tells. False when it could not be recorded, because it
@@ -391,15 +391,18 @@ impl Rollout {
             tell,
             wait: _,
         } = act;
-        if !effects.is_empty() || state.stage != Stage::Idle {
+        let effects = self.dry.carry_out(effects, &next);
+        let observes = self.dry.observes();
+        if !observes && (!effects.is_empty() || state.stage != Stage::Idle) {
             act::stamp_all(&self.ctx, objects).await?;
         }
         if !effects.is_empty() {
             act::apply_all(&self.ctx, plan, state, &effects).await?;
         }
-        if next != *state && !self.record(plan, objects, &next).await? {
+        if !observes && next != *state && !self.record(plan, objects, &next).await? {
             return Ok(false);
         }
+        self.stands(Recorded::of(plan, &next));
         self.show(&next, plan);
         self.count(state, &next);
         for tell in tell {
@@ -419,12 +422,15 @@ impl Rollout {
     }
 
     /// Another controller that writes this Canary's status stops us, unless we are told to take over.
-    fn may_drive(&mut self, canary: &Object) -> bool {
-        let Some(other) = driven_by(canary) else {
-            return true;
-        };
-        self.tell_once(canary, format!("Not driven: {}", not_ours(other)));
-        false
+    fn may_drive(&mut self, canary: &Object, recorded: &State) -> bool {
+        let other = driven_by(canary).map(|other| format!("Not driven: {}", not_ours(other)));
+        let left = self.dry.leaves_alone(recorded).map(str::to_owned);
+        let why = other.or(left);
+        let may = why.is_none();
+        if let Some(why) = why {
+            self.tell_once(canary, why);
+        }
+        may
     }
 
     /// Watches the pods of both copies while there is something to do, and stops afterwards. True when that began just now.
@@ -473,6 +479,9 @@ impl Rollout {
         let Ok(plan) = parse::plan(canary, &self.ctx.shared.settings.parse) else {
             return Ok(());
         };
+        if self.dry.observes() {
+            return Ok(());
+        }
         self.ctx.shared.rights.forget().await;
         self.lacks_rights(&plan, &state, &objects).await?;
         if self.missing_rights.is_some() {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     api::{
+        dry_run::DryRun,
         objects::{Object, ObjectExt},
         status,
         view::{ANSWERS, ClusterRow},
@@ -96,7 +97,7 @@ enum Definition {
 
 /// Who leads a cluster.
 enum Leader {
-    Is(String),
+    Is(String, Option<DryRun>),
     /// Nobody, and what helps.
     Nobody(String),
 }
@@ -142,8 +143,9 @@ async fn leader(inner: &Inner, cluster: &Cluster, limit: Limit) -> Result<Leader
         Some(LeaseView {
             holder: Some(holder),
             fresh: true,
+            dry_run,
             ..
-        }) => Leader::Is(holder),
+        }) => Leader::Is(holder, dry_run),
         lease => {
             let help = leading::help(inner, cluster, lease.as_ref()).map(Ok);
             Leader::Nobody(limit.ask(help).await.unwrap_or_else(|late| late))
@@ -171,12 +173,14 @@ impl Found {
             }
         };
         let listed = canaries.as_deref().unwrap_or_default();
-        let (led_by, nobody) = match led_by {
-            Ok(Leader::Is(holder)) => (Some(holder), None),
-            Ok(Leader::Nobody(help)) => (None, Some(format!("nobody leads; {help}"))),
-            Err(why) => (None, Some(format!("who leads is not known: {why}"))),
+        let (led_by, dry_run, nobody) = match led_by {
+            Ok(Leader::Is(holder, dry_run)) => (Some(holder), dry_run, None),
+            Ok(Leader::Nobody(help)) => (None, None, Some(format!("nobody leads; {help}"))),
+            Err(why) => (None, None, Some(format!("who leads is not known: {why}"))),
         };
-        let reason = read_only(definition, nobody).or_else(|| no_rights(listed));
+        let reason = read_only(definition, nobody)
+            .or_else(|| no_rights(listed))
+            .or_else(|| dry_run.map(|mode| mode.says().to_owned()));
         let (canaries, not_counted) = match canaries {
             Ok(canaries) => (Some(by_phase(&canaries)), None),
             Err(why) => (None, Some(why)),

@@ -4,6 +4,7 @@ use super::{
     event_hooks::{Receivers, Sender},
     hooks::Facts,
     rollout::Rollout,
+    tell,
 };
 use crate::{
     api::{
@@ -55,6 +56,13 @@ impl Rollout {
             (false, _) => status::refusal_told(canary),
         };
         if told {
+            return Ok(());
+        }
+        if self.dry.observes() {
+            if !self.refusals.is_empty() {
+                let said: Vec<String> = self.refusals.iter().map(ToString::to_string).collect();
+                self.tell_once(&objects.canary, format!("Refused: {}", said.join("; ")));
+            }
             return Ok(());
         }
         let now = self.ctx.cluster().clock().now();
@@ -155,8 +163,13 @@ impl Rollout {
     }
 
     pub(super) fn tell(&mut self, canary: &Object, tell: Tell) {
-        self.tell_hooks(canary, &tell);
-        self.teller.send(self.ctx.cluster().name(), canary, tell);
+        let tell = self.dry.told(tell);
+        if self.dry.observes() {
+            tell::log(self.ctx.cluster().name(), canary, &tell);
+        } else {
+            self.tell_hooks(canary, &tell);
+            self.teller.send(self.ctx.cluster().name(), canary, tell);
+        }
     }
 
     /// What webhooks are told is of the moment: the status as it has been recorded last.

@@ -54,24 +54,8 @@ impl Teller {
 
     /// Logs the sentence and queues the event.
     pub(super) fn send(&self, cluster: &str, canary: &Object, tell: Tell) {
+        log(cluster, canary, &tell);
         let (namespace, name) = (canary.namespace(), canary.name());
-        if tell.warning {
-            tracing::warn!(
-                cluster,
-                canary.namespace = namespace,
-                canary.name = name,
-                "{}",
-                tell.message
-            );
-        } else {
-            tracing::info!(
-                cluster,
-                canary.namespace = namespace,
-                canary.name = name,
-                "{}",
-                tell.message
-            );
-        }
         // Closed: the Lease is lost, and whoever holds it now tells what happens from here on.
         if let Err(TrySendError::Full(_)) = self.queue.try_send((canary.clone(), tell)) {
             tracing::warn!(
@@ -81,6 +65,28 @@ impl Teller {
                 "event dropped: the queue is full"
             );
         }
+    }
+}
+
+/// The sentence as a line of the log.
+pub(super) fn log(cluster: &str, canary: &Object, tell: &Tell) {
+    let (namespace, name) = (canary.namespace(), canary.name());
+    if tell.warning {
+        tracing::warn!(
+            cluster,
+            canary.namespace = namespace,
+            canary.name = name,
+            "{}",
+            tell.message
+        );
+    } else {
+        tracing::info!(
+            cluster,
+            canary.namespace = namespace,
+            canary.name = name,
+            "{}",
+            tell.message
+        );
     }
 }
 

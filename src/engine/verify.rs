@@ -9,8 +9,11 @@ use super::{
     lead, leading,
 };
 use crate::{
-    api::objects::{CANARY, Object, ObjectExt, Write},
-    cluster::{Cluster, Error, ErrorKind},
+    api::{
+        dry_run::DryRun,
+        objects::{CANARY, Object, ObjectExt, Write},
+    },
+    cluster::{Cluster, Error, ErrorKind, LeaseView},
 };
 
 impl Acted {
@@ -59,7 +62,39 @@ impl Control {
     /// Adds the rollout as it is now.
     pub(super) async fn seen(&self, key: &Key, mut acted: Acted) -> Acted {
         acted.view = self.view(key).await.ok();
+        let dry_run = acted.view.as_ref().and_then(|view| view.dry_run.as_deref());
+        if let (Outcome::Planned, Some(dry_run)) = (acted.outcome, dry_run) {
+            acted.reason = format!("{}; {dry_run}", acted.reason);
+        }
         acted
+    }
+
+    /// Why nothing is written to this cluster from here, or nobody would act on it, because of a dry run that only observes.
+    pub(super) fn observed(&self, cluster: &Cluster, lease: Option<&LeaseView>) -> Option<String> {
+        let observes = |mode: Option<DryRun>| mode == Some(DryRun::Observe);
+        if observes(self.shared.settings.dry_run) {
+            return Some(
+                "this server is in dry-run (observe) and writes nothing; start it without --dry-run"
+                    .to_owned(),
+            );
+        }
+        let lease = lease.filter(|lease| lease.fresh && observes(lease.dry_run))?;
+        Some(format!(
+            "{} leads cluster {} in dry-run (observe) and would carry nothing out; start it without --dry-run",
+            lease.holder.as_deref().unwrap_or("somebody"),
+            cluster.name()
+        ))
+    }
+
+    /// The same, by the Lease as it is now.
+    pub(super) async fn observed_now(
+        &self,
+        cluster: &Cluster,
+    ) -> Result<Option<String>, ControlError> {
+        let namespace = &self.shared.settings.lease_namespace;
+        let lease = cluster.lease_view(namespace, LEASE).await;
+        let lease = lease.map_err(|e| unreachable(&e))?;
+        Ok(self.observed(cluster, lease.as_ref()))
     }
 
     /// Why nothing would act on a wish in this cluster, if nothing would: no fresh Lease.
@@ -72,6 +107,9 @@ impl Control {
             .lease_view(namespace, LEASE)
             .await
             .map_err(|e| unreachable(&e))?;
+        if let Some(why) = self.observed(cluster, lease.as_ref()) {
+            return Ok(Some(why));
+        }
         if lease.as_ref().is_some_and(|lease| lease.fresh) {
             return Ok(None);
         }

@@ -32,6 +32,10 @@ impl Control {
         let cluster = self.cluster(&wish.key.cluster)?;
         let objects = self.read(&cluster, &wish.key).await?;
         let state = status::state(&objects.canary, cluster.clock().now());
+        if let Some(why) = self.observed(&cluster, None) {
+            let acted = Acted::refused(format!("{why}, then ask again"));
+            return Ok(self.seen(&wish.key, acted).await);
+        }
         let acted = match self.ask_driver(wish, &cluster, &objects.canary).await {
             Some(acted) => acted,
             None => self.ask_engine(wish, &cluster, &objects, &state).await?,
@@ -63,6 +67,13 @@ impl Control {
             return Ok(self.ask_hook(wish, cluster, objects, hook).await);
         }
         let leaderless = self.leaderless(cluster).await?;
+        // Where nobody leads a rollback is left for whoever comes; not by a server that may write nothing, and not for one.
+        if leaderless.is_some()
+            && wish.verb == Verb::Rollback
+            && let Some(why) = self.observed_now(cluster).await?
+        {
+            return Ok(Acted::refused(format!("{why}, then call rollback again")));
+        }
         let again = match wish.verb {
             Verb::Promote => Some("promote"),
             Verb::Rollback => to.is_some().then_some("rollback"),

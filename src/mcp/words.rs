@@ -8,6 +8,15 @@ pub(in crate::mcp) fn told(view: &RolloutView) -> String {
     summary(view).trim_end_matches('.').to_owned()
 }
 
+/// The rollout in one line, and what an engine in dry-run leaves out of it.
+pub(in crate::mcp) fn whole(view: &RolloutView) -> String {
+    let summary = summary(view);
+    match &view.dry_run {
+        Some(dry_run) => format!("{summary} Note: {}", sentence(dry_run)),
+        None => summary,
+    }
+}
+
 /// `text` as a sentence: without white space around it, and with one full stop.
 pub(in crate::mcp) fn sentence(text: &str) -> String {
     format!("{}.", text.trim().trim_end_matches(['.', ':']))

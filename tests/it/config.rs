@@ -1,6 +1,7 @@
 //! The command line, as it is typed: what it means, and every mistake of it at once.
 
 use canary_mcp::{
+    api::dry_run::DryRun,
     cli::Cli,
     cluster::{
         Overrides,
@@ -46,6 +47,9 @@ fn defaults() -> Driving {
             .to_vec(),
         include_label_prefix: Vec::new(),
         namespaces: Vec::new(),
+        max_concurrent: 0,
+        max_concurrent_per_namespace: 0,
+        dry_run: None,
         allow_hosts: Vec::new(),
         lease_namespace: "canary-mcp-system".to_owned(),
         home: None,
@@ -103,7 +107,8 @@ fn every_flag_arrives() {
                 --allowed-host mcp.example.com --allow-hosts *.datadoghq.com --auth static-tokens --auth-file tokens --gate-open-checks --lease-namespace leases \
                 --home staging --lead-at-most 3 --context prod-* --argocd-namespace argocd --argocd-context staging \
                 --cluster-labels prod-kr=env=production,region=kr --clusters-file LICENSE --selector-labels app,k8s-app \
-                --include-label-prefix team.example.com/ --namespace ai-platform --namespace payments";
+                --include-label-prefix team.example.com/ --namespace ai-platform --namespace payments \
+                --max-concurrent 3 --max-concurrent-per-namespace 1 --dry-run=routes";
     assert_eq!(
         parse(line),
         Ok(Config::Serve(Serve {
@@ -138,6 +143,9 @@ fn every_flag_arrives() {
                 selector_labels: vec!["app".to_owned(), "k8s-app".to_owned()],
                 include_label_prefix: vec!["team.example.com/".to_owned()],
                 namespaces: vec!["ai-platform".to_owned(), "payments".to_owned()],
+                max_concurrent: 3,
+                max_concurrent_per_namespace: 1,
+                dry_run: Some(DryRun::Routes),
                 allow_hosts: vec!["*.datadoghq.com".to_owned()],
                 lease_namespace: "leases".to_owned(),
                 home: Some("staging".to_owned()),
@@ -153,7 +161,7 @@ fn every_mistake_is_told_at_once() {
                 --kubeconfig src --lead= --engine maybe --mesh-provider linkerd --metrics-server prometheus:9090 --event-webhook http://me:s3cret@x/ \
                 --allowed-host https://x/y --allow-hosts= --lease-namespace Leases --home= --lead-at-most 0 \
                 --context= --in-cluster-name= --argocd-namespace Argo --cluster-labels prod --clusters-file src --selector-labels a/b/c \
-                --include-label-prefix= --namespace Prod";
+                --include-label-prefix= --namespace Prod --max-concurrent=-1 --max-concurrent-per-namespace many --dry-run=all";
     assert_eq!(
         parse(line).unwrap_err(),
         r#"--listen: 0.0.0.0:8080 is not loopback, and there is no authentication: listen on 127.0.0.1, or add --auth static-tokens (or --insecure where only trusted clients can reach it)
@@ -176,6 +184,9 @@ fn every_mistake_is_told_at_once() {
 --selector-labels: "a/b/c" is no label key, as in app.kubernetes.io/name
 --include-label-prefix: "" is no beginning of a label, as in team.example.com/, or * for all
 --namespace: "Prod" is not the name of a namespace: at most 63 lower-case letters, digits and dashes
+--max-concurrent: "-1" is not a whole number from 0, which is without limit
+--max-concurrent-per-namespace: "many" is not a whole number from 0, which is without limit
+--dry-run: "all" is none of observe, routes and off
 --allow-hosts: "" is not a glob, as in *.example.com
 --lease-namespace: "Leases" is not the name of a namespace: at most 63 lower-case letters, digits and dashes
 --home: is empty; give the name of a cluster

@@ -39,16 +39,25 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{/* What runs, as a list: front (the tools, and the engine too in all-in-one) and engine. */}}
 {{- define "canary-mcp.components" -}}
 {{- if eq .Values.mode "rights" -}}[]
-{{- else if and (eq .Values.mode "split") (not .Values.readOnly) (not .Values.dryRun) -}}["front", "engine"]
+{{- else if and (eq .Values.mode "split") (not .Values.readOnly) -}}["front", "engine"]
 {{- else -}}["front"]
 {{- end -}}
+{{- end -}}
+
+{{/* What the engine leaves out: observe, routes, or nothing. */}}
+{{- define "canary-mcp.dryRun" -}}
+{{- $mode := toString .Values.dryRun -}}
+{{- if eq $mode "true" -}}observe{{- else if ne $mode "false" -}}{{ $mode }}{{- end -}}
 {{- end -}}
 
 {{/* Whose rights a component has: a key of files/rights.yaml. [context, component] */}}
 {{- define "canary-mcp.rightsOf" -}}
 {{- $root := index . 0 -}}
-{{- if eq (index . 1) "engine" -}}engine
-{{- else if or $root.Values.readOnly $root.Values.dryRun -}}read-only
+{{- $observes := eq (include "canary-mcp.dryRun" $root) "observe" -}}
+{{- if $root.Values.readOnly -}}read-only
+{{- else if and $observes (or (eq (index . 1) "engine") (eq $root.Values.mode "all-in-one")) -}}observing
+{{- else if $observes -}}read-only
+{{- else if eq (index . 1) "engine" -}}engine
 {{- else if eq $root.Values.mode "split" -}}front
 {{- else -}}all-in-one
 {{- end -}}
@@ -125,8 +134,8 @@ app.kubernetes.io/component: {{ index . 1 }}
 {{- if and .httpRoute.enabled (or (not .httpRoute.hosts) (not .httpRoute.parentRefs)) -}}
 {{- fail "httpRoute.enabled: name httpRoute.parentRefs and httpRoute.hosts; the server answers to no other Host header" -}}
 {{- end -}}
-{{- if and (or .readOnly .dryRun) .clusters.lead -}}
-{{- fail "clusters.lead has no meaning with readOnly or dryRun: nothing is led" -}}
+{{- if and .readOnly .clusters.lead -}}
+{{- fail "clusters.lead has no meaning with readOnly: nothing is led" -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

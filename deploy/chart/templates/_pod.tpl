@@ -2,7 +2,7 @@
 {{- define "canary-mcp.args.front" -}}
 - serve
 - --listen=0.0.0.0:8080
-{{- if or (ne .Values.mode "all-in-one") .Values.readOnly .Values.dryRun }}
+{{- if or (ne .Values.mode "all-in-one") .Values.readOnly }}
 - --engine=off
 {{- end }}
 {{- if eq .Values.auth.mode "none" }}
@@ -50,6 +50,15 @@
 {{- end }}
 {{- with .includeLabelPrefix }}
 - {{ printf "--include-label-prefix=%s" (join "," .) | quote }}
+{{- end }}
+{{- with include "canary-mcp.dryRun" $ }}
+- --dry-run={{ . }}
+{{- end }}
+{{- if .maxConcurrent }}
+- {{ printf "--max-concurrent=%d" (int .maxConcurrent) | quote }}
+{{- end }}
+{{- if .maxConcurrentPerNamespace }}
+- {{ printf "--max-concurrent-per-namespace=%d" (int .maxConcurrentPerNamespace) | quote }}
 {{- end }}
 {{- range .rbac.namespaces }}
 - {{ printf "--namespace=%s" . | quote }}

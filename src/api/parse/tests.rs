@@ -93,6 +93,7 @@ fn the_demo_is_read_in_full() {
             canary_ready: 100,
             skip_analysis: false,
             suspend: false,
+            rehearsal: false,
             gates: Gates::default(),
             hooks: vec![],
             revert_on_deletion: false,

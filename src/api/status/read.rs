@@ -119,6 +119,7 @@ fn read_run(json: &Value, since: Moment) -> Option<Run> {
         outcome: serde_json::from_value(json["outcome"].clone()).ok(),
         waiting: read_waiting(&json["waiting"], since),
         reset: json["reset"] == true,
+        rehearsal: json["rehearsal"] == true,
     })
 }
 

@@ -7,8 +7,8 @@ use crate::decide::{
     facts::Bounds,
     plan::Outcome,
     state::{
-        Apart, CheckResult, Cookies, Evidence, Phase, Skip, SkipSource, StepCheck, StepResult,
-        Verdict, WaitFor, Waiting,
+        Apart, CheckResult, Cookies, Evidence, Phase, Queue, Skip, SkipSource, StepCheck,
+        StepResult, Verdict, WaitFor, Waiting,
     },
 };
 
@@ -50,6 +50,7 @@ fn progressing() -> State {
             outcome: None,
             waiting: None,
             reset: false,
+            rehearsal: false,
         }),
         next_check_at: Some(NOON.plus(60_000)),
         handled_request: Some("7c1e".into()),
@@ -452,9 +453,15 @@ fn outcomes() -> impl Strategy<Value = Option<Outcome>> {
 }
 
 prop_compose! {
+    fn queues()(place in 1_u32..99, running in 0_u32..99, limit in names()) -> Queue {
+        Queue { place, running, limit }
+    }
+}
+
+prop_compose! {
     fn waits()(what in proptest::sample::select(vec![WaitFor::Rollout, WaitFor::Traffic, WaitFor::Promotion, WaitFor::Queue]),
-               hook in proptest::option::of(names()), since in moments()) -> Waiting {
-        Waiting { what, hook, since }
+               hook in proptest::option::of(names()), queue in proptest::option::of(queues()), since in moments()) -> Waiting {
+        Waiting { what, hook, queue, since }
     }
 }
 
@@ -469,8 +476,8 @@ prop_compose! {
     fn runs()(id in names(), n in 0_u32..99, revision in names(), template in names(), previous in proptest::option::of(names()),
               started_at in moments(), stage_at in moments(), route_written_at in proptest::option::of(moments()),
               skip in proptest::option::of(skips()), reason in proptest::option::of("\\PC{1,30}"),
-              (outcome, waiting, reset) in (outcomes(), proptest::option::of(waits()), any::<bool>())) -> Run {
-        Run { id, n, revision, template, previous, started_at, stage_at, route_written_at, skip, reason, outcome, waiting, reset }
+              (outcome, waiting) in (outcomes(), proptest::option::of(waits())), (reset, rehearsal) in any::<(bool, bool)>()) -> Run {
+        Run { id, n, revision, template, previous, started_at, stage_at, route_written_at, skip, reason, outcome, waiting, reset, rehearsal }
     }
 }
 

@@ -20,7 +20,7 @@ use crate::{
     decide::{
         facts::Moment,
         plan::Plan,
-        state::{CheckResult, Phase, Stage, State, StepResult, WaitFor, Waiting},
+        state::{CheckResult, Phase, Queue, Stage, State, StepResult, WaitFor, Waiting},
         strategy,
     },
 };
@@ -81,6 +81,7 @@ pub fn view(objects: &Objects, now: Moment, settings: &Settings) -> RolloutView 
         next_check_at: state.next_check_at.map(rfc3339),
         reason: reason(canary, &state, parsed.as_ref().err()),
         led_by: objects.led_by.clone(),
+        dry_run: objects.dry_run.map(|mode| mode.says().to_owned()),
         cursor: cursor(&state),
         step,
     }
@@ -224,6 +225,7 @@ fn waiting_for(
             &Waiting {
                 what: WaitFor::Promotion,
                 hook: None,
+                queue: None,
                 since,
             },
         )),
@@ -241,7 +243,7 @@ fn held_back(objects: &Objects, waiting: &Waiting) -> WaitingFor {
     };
     let (what, how, opens) = match (waiting.what, &waiting.hook) {
         (WaitFor::Queue, _) => (
-            "other runs to end, as many as may run at once are running".to_owned(),
+            queued(waiting.queue.as_ref()),
             "nothing has to be done; promote with skip_analysis does not go before them".to_owned(),
             false,
         ),
@@ -303,6 +305,21 @@ fn image(template: &Value) -> Option<&str> {
         .iter()
         .find(|container| container["name"] != "istio-proxy")?
         .str_at("/image")
+}
+
+fn queued(queue: Option<&Queue>) -> String {
+    let Some(Queue {
+        place,
+        running,
+        limit,
+    }) = queue
+    else {
+        return "other runs to end, as many as may run at once are running".to_owned();
+    };
+    format!(
+        "other runs to end: {running} go on of at most {}, place {place} in the queue",
+        clean(limit, LONGEST)
+    )
 }
 
 /// A step that is held because share and weight part.

@@ -310,6 +310,7 @@ fn run(n: u32, tag: &str, previous: Option<&str>) -> Run {
         outcome: None,
         waiting: None,
         reset: false,
+        rehearsal: false,
     }
 }
 

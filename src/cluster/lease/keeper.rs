@@ -11,7 +11,10 @@ use super::{
     object::{self, Change, asked_by, duration, holder, transitions},
 };
 use crate::{
-    api::objects::{LEASE, Object, Ref},
+    api::{
+        dry_run::DryRun,
+        objects::{LEASE, Object, Ref},
+    },
     cluster::{
         Cluster, Scope, Watched,
         clock::Clock,
@@ -291,7 +294,8 @@ impl Keeper {
         match made {
             Ok(lease) => {
                 let epoch = transitions(&lease).to_string();
-                let held = Held::new(epoch, taken, sent);
+                let writes = self.sharing.dry_run() != Some(DryRun::Observe);
+                let held = Held::new(epoch, (taken, writes), sent);
                 tracing::info!(cluster.name = %self.cluster.name(), epoch = held.epoch(), lease = taken.word(), "this process leads the cluster");
                 (self.seen, self.asks, self.given, self.watch) = (None, None, None, None);
                 self.refusals = 0;
@@ -377,7 +381,7 @@ impl Keeper {
                 self.lose(&mine.held, "the Lease was deleted");
                 RETRY
             }
-            Err(error) if mine.held.check().is_ok() => {
+            Err(error) if mine.held.is_fresh() => {
                 tracing::warn!(cluster.name = %self.cluster.name(), error = error.report(), "the Lease could not be renewed yet");
                 self.mine = Some(mine);
                 RETRY
@@ -393,12 +397,12 @@ impl Keeper {
     /// answer was lost.)
     async fn after_conflict(&mut self, mut mine: Mine) -> Duration {
         match self.read().await {
-            Ok(Some(now)) if self.is_ours(&now, &mine) && mine.held.check().is_ok() => {
+            Ok(Some(now)) if self.is_ours(&now, &mine) && mine.held.is_fresh() => {
                 mine.lease = now;
                 self.mine = Some(mine);
                 Duration::ZERO
             }
-            Err(error) if mine.held.check().is_ok() => {
+            Err(error) if mine.held.is_fresh() => {
                 tracing::warn!(cluster.name = %self.cluster.name(), error = error.report(), "the Lease could not be read");
                 self.mine = Some(mine);
                 RETRY
@@ -454,13 +458,9 @@ impl Keeper {
 
     /// `from` (or a new Lease) as we write it.
     fn lease(&self, from: &Value, change: Change) -> Value {
-        object::lease(
-            &self.of,
-            from,
-            self.sharing.identity(),
-            self.clock.now(),
-            change,
-        )
+        let identity = self.sharing.identity();
+        let lease = object::lease(&self.of, from, identity, self.clock.now(), change);
+        object::marked(lease, self.sharing.dry_run())
     }
 
     /// Some time below `most`, another one for each process and cluster, always the same.

@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::{super::clock::rfc3339_micro, DURATION};
 use crate::{
     api::{
-        names::ASKED_BY,
+        dry_run::DryRun,
+        names::{ASKED_BY, DRY_RUN},
         objects::{LEASE, ObjectExt, Ref},
     },
     decide::facts::Moment,
@@ -87,6 +88,25 @@ pub(in crate::cluster) fn lease(
             "leaseTransitions": transitions,
         }
     })
+}
+
+/// The Lease says what its holder leaves out.
+pub(super) fn marked(mut lease: Value, dry_run: Option<DryRun>) -> Value {
+    let annotations = &mut lease["metadata"]["annotations"];
+    match dry_run {
+        Some(mode) => annotations[DRY_RUN] = mode.name().into(),
+        None => {
+            if let Some(annotations) = annotations.as_object_mut() {
+                annotations.remove(DRY_RUN);
+            }
+        }
+    }
+    lease
+}
+
+/// What the holder of a Lease leaves out.
+pub(in crate::cluster) fn dry_run(lease: &Value) -> Option<DryRun> {
+    lease.annotation(DRY_RUN).and_then(DryRun::of)
 }
 
 /// Another's Lease as it is, and who asks for it.

@@ -39,6 +39,8 @@ const METRICS_SERVER: &str = "canary-mcp.dev/metrics-server";
 const SELECTOR_LABELS: &str = "canary-mcp.dev/selector-labels";
 const INCLUDE_LABEL_PREFIX: &str = "canary-mcp.dev/include-label-prefix";
 const NAMESPACES: &str = "canary-mcp.dev/namespaces";
+const MAX_CONCURRENT: &str = "canary-mcp.dev/max-concurrent";
+const MAX_CONCURRENT_PER_NAMESPACE: &str = "canary-mcp.dev/max-concurrent-per-namespace";
 
 /// Which Secrets.
 #[derive(Clone)]
@@ -280,6 +282,20 @@ fn overrides(secret: &Value, data: &Data<'_>) -> (Overrides, Option<String>) {
     if let Some(values) = listed(NAMESPACES) {
         let values = given::namespaces(values);
         take(NAMESPACES, values.map(|v| overrides.namespaces = Some(v)));
+    }
+    if let Some(value) = secret.annotation(MAX_CONCURRENT) {
+        let most = given::limit(value);
+        take(
+            MAX_CONCURRENT,
+            most.map(|most| overrides.max_concurrent = Some(most)),
+        );
+    }
+    if let Some(value) = secret.annotation(MAX_CONCURRENT_PER_NAMESPACE) {
+        let most = given::limit(value);
+        take(
+            MAX_CONCURRENT_PER_NAMESPACE,
+            most.map(|most| overrides.max_concurrent_per_namespace = Some(most)),
+        );
     }
     (overrides, wrong)
 }

@@ -12,13 +12,15 @@ use crate::cluster::{
 };
 
 /// Keys of an entry of the clusters file.
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 8] = [
     "labels",
     "meshProvider",
     "metricsServer",
     "selectorLabels",
     "includeLabelPrefix",
     "namespaces",
+    "maxConcurrent",
+    "maxConcurrentPerNamespace",
 ];
 /// Longest name of a namespace.
 const LONGEST_NAMESPACE: usize = 63;
@@ -126,6 +128,10 @@ fn rule(clusters: String, entry: &Value, mistakes: &mut Vec<String>) -> Rule {
             "namespaces" => texts(value)
                 .and_then(namespaces)
                 .map(|all| rule.overrides.namespaces = Some(all)),
+            "maxConcurrent" => number(value).map(|most| rule.overrides.max_concurrent = Some(most)),
+            "maxConcurrentPerNamespace" => {
+                number(value).map(|most| rule.overrides.max_concurrent_per_namespace = Some(most))
+            }
             _ => Err(format!("is not known; there are {}", KEYS.join(", "))),
         };
         if let Err(why) = done {
@@ -167,6 +173,24 @@ fn texts(value: &Value) -> Result<Vec<String>, String> {
     let all = all.iter().map(|one| text(one).map(str::to_owned));
     all.collect::<Result<_, _>>()
         .map_err(|_| "is not a list of texts".to_owned())
+}
+
+fn number(value: &Value) -> Result<u32, String> {
+    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| no_limit(value))
+}
+
+/// How many at the same time; 0 is without limit.
+///
+/// # Errors
+/// It is no number.
+pub fn limit(value: &str) -> Result<u32, String> {
+    let number = value.trim().parse();
+    number.map_err(|_| no_limit(format_args!("{value:?}")))
+}
+
+fn no_limit(value: impl fmt::Display) -> String {
+    format!("{value} is not a whole number from 0, which is without limit")
 }
 
 /// A provider that is carried out.
@@ -334,6 +358,8 @@ prod-kr:
   selectorLabels: [app.kubernetes.io/name]
   includeLabelPrefix: [team.example.com/, "*"]
   namespaces: []
+  maxConcurrent: 3
+  maxConcurrentPerNamespace: 0
 lab-*:
 "#,
         )
@@ -360,6 +386,8 @@ lab-*:
                         "*".to_owned()
                     ]),
                     namespaces: Some(Vec::new()),
+                    max_concurrent: Some(3),
+                    max_concurrent_per_namespace: Some(0),
                 }
             )
         );
@@ -382,6 +410,8 @@ prod-*:
   selectorLabels: []
   includeLabelPrefix: team
   namespaces: [Prod]
+  maxConcurrent: "3"
+  maxConcurrentPerNamespace: -1
 staging: yes please
 "#,
         )
@@ -390,13 +420,15 @@ staging: yes please
             mistakes,
             [
                 "prod-*.includeLabelPrefix: is not a list of texts",
-                "prod-*.label: is not known; there are labels, meshProvider, metricsServer, selectorLabels, includeLabelPrefix, namespaces",
+                "prod-*.label: is not known; there are labels, meshProvider, metricsServer, selectorLabels, includeLabelPrefix, namespaces, maxConcurrent, maxConcurrentPerNamespace",
                 "prod-*.labels: \"a b\" is no label key, as in env",
+                "prod-*.maxConcurrent: \"3\" is not a whole number from 0, which is without limit",
+                "prod-*.maxConcurrentPerNamespace: -1 is not a whole number from 0, which is without limit",
                 "prod-*.meshProvider: \"linkerd\" is not carried out by this version; istio is the one that is",
                 "prod-*.metricsServer: \"prometheus:9090\" is not an http or https URL, as in http://prometheus.istio-system:9090",
                 "prod-*.namespaces: \"Prod\" is not the name of a namespace: at most 63 lower-case letters, digits and dashes",
                 "prod-*.selectorLabels: is empty; name a label, as in app",
-                "staging: is not a map of labels, meshProvider, metricsServer, selectorLabels, includeLabelPrefix, namespaces",
+                "staging: is not a map of labels, meshProvider, metricsServer, selectorLabels, includeLabelPrefix, namespaces, maxConcurrent, maxConcurrentPerNamespace",
             ]
         );
         assert_eq!(clusters_file("# nothing\n"), Ok(Vec::new()));

@@ -218,10 +218,10 @@ async fn everything_that_is_wrong_is_told_at_once() {
         problems[2..],
         [
             format!(
-                "clusters file {place}: a.label: is not known; there are labels, meshProvider, metricsServer, selectorLabels, includeLabelPrefix, namespaces"
+                "clusters file {place}: a.label: is not known; there are labels, meshProvider, metricsServer, selectorLabels, includeLabelPrefix, namespaces, maxConcurrent, maxConcurrentPerNamespace"
             ),
             format!(
-                "clusters file {place}: b: is not a map of labels, meshProvider, metricsServer, selectorLabels, includeLabelPrefix, namespaces"
+                "clusters file {place}: b: is not a map of labels, meshProvider, metricsServer, selectorLabels, includeLabelPrefix, namespaces, maxConcurrent, maxConcurrentPerNamespace"
             ),
         ]
     );
@@ -522,6 +522,8 @@ fn annotations_of_a_secret_are_settings_of_its_cluster() {
         "canary-mcp.dev/metrics-server": "http://thanos:9090/",
         "canary-mcp.dev/selector-labels": "app, k8s-app",
         "canary-mcp.dev/include-label-prefix": "team.example.com/",
+        "canary-mcp.dev/max-concurrent": "3",
+        "canary-mcp.dev/max-concurrent-per-namespace": "1",
     });
     let candidate = one(&secret(
         "c",
@@ -536,6 +538,8 @@ fn annotations_of_a_secret_are_settings_of_its_cluster() {
             selector_labels: Some(vec!["app".to_owned(), "k8s-app".to_owned()]),
             include_label_prefix: Some(vec!["team.example.com/".to_owned()]),
             namespaces: Some(vec!["a".to_owned(), "b".to_owned()]),
+            max_concurrent: Some(3),
+            max_concurrent_per_namespace: Some(1),
         }
     );
     let annotations = json!({"canary-mcp.dev/namespaces": "c"});

@@ -60,6 +60,7 @@ pub(super) fn plan() -> Plan {
         canary_replicas: None,
         hooks: Vec::new(),
         revert_on_deletion: false,
+        rehearsal: false,
         step_weight_promotion: None,
         settle: 10_000,
         progress_deadline: 600_000,
@@ -348,6 +349,7 @@ fn run(n: u32, revision: &str) -> Run {
         outcome: None,
         waiting: None,
         reset: false,
+        rehearsal: false,
     }
 }
 
@@ -417,6 +419,7 @@ impl State {
         state.run.as_mut().unwrap().waiting = Some(Waiting {
             what: WaitFor::Promotion,
             hook: None,
+            queue: None,
             since: at(40),
         });
         state

@@ -3,8 +3,9 @@
 use super::fixtures::{plan, seen, state, weights};
 use crate::decide::{
     facts::{Moment, Seen},
-    forecast::{Forecast, Ideal, forecast},
+    forecast::{Forecast, forecast},
     plan::Plan,
+    pretend::Ideal,
     state::State,
 };
 

@@ -9,7 +9,7 @@ use crate::decide::{
         Analysis, Crash, Moment, NextRun, Reading, Request, Sample, Seen, Slot, Verb, Workload,
     },
     plan::{Gates, HookKind, Plan, Strategy},
-    state::State,
+    state::{Queue, State},
 };
 
 /// One Deployment.
@@ -416,10 +416,11 @@ impl World {
                 self.slot = match queued {
                     None => Slot::Unlimited,
                     Some(false) => Slot::Held,
-                    Some(true) => Slot::Queued {
+                    Some(true) => Slot::Queued(Queue {
                         place: 1,
+                        running: 1,
                         limit: "1 in the cluster".to_owned(),
-                    },
+                    }),
                 }
             }
             Event::SkipAnnotation => self.skip_annotation = true,

@@ -4,6 +4,7 @@
 //! What an object says is read when it is needed, and kept while a rollout is worked on: see [`near`]. Pods and `ReplicaSets` are watched
 //! for the run in hand alone: see [`close`].
 
+mod claims;
 mod close;
 mod index;
 mod installs;
@@ -16,7 +17,7 @@ use std::{
 
 use tokio::sync::{Notify, Semaphore, mpsc};
 
-use self::index::Index;
+use self::{claims::Claims, index::Index};
 pub(super) use self::{
     close::{CloseUp, labels},
     near::{Near, VERIFY},
@@ -63,6 +64,7 @@ struct Shared {
     /// Of the whole cluster, or one for each namespace that is led.
     canaries: Vec<(Option<String>, Watch<Packed>)>,
     index: Arc<Index>,
+    claims: Claims,
     /// Of each kind that is named in a namespace: by how many Canaries, and the watch if the kind is served.
     marks: Mutex<Marks>,
     looks: Semaphore,
@@ -133,6 +135,7 @@ impl World {
             cluster: cluster.clone(),
             canaries,
             index,
+            claims: Claims::default(),
             marks: Mutex::new(marks),
             looks: Semaphore::new(LOOKS),
             missed: Notify::new(),

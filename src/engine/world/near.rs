@@ -16,6 +16,7 @@ use futures::future::join_all;
 use super::{CloseUp, Enrolled, lock};
 use crate::{
     api::{
+        claim::Claim,
         objects::{CANARY, CONTROLLER_REVISION, METRIC_TEMPLATE, Object, ObjectExt, Objects, Ref},
         parse, status,
     },
@@ -155,21 +156,28 @@ impl Near {
 
     /// What is held now is about to be decided on.
     pub(in crate::engine) fn decides(&self) {
-        let version = self.version();
+        let own = (self.version(), self.rivals());
         let mut held = self.held();
-        held.decided = Some(held.fingerprint(version));
+        held.decided = Some(held.fingerprint(&own));
     }
 
     /// Something is not as it was decided on last: it was written or read since, or the watches show that it has changed. While nothing is
     /// held a change of a status alone is none.
     pub(in crate::engine) fn is_stale(&self) -> bool {
-        let version = self.version();
+        let own = (self.version(), self.rivals());
         let held = self.held();
-        if held.decided != Some(held.fingerprint(version)) {
+        if held.decided != Some(held.fingerprint(&own)) {
             return true;
         }
         let stale = |of: &Ref| held.stale(of, &self.shown(of), held.whole);
         held.known.keys().any(stale)
+    }
+
+    /// The other Canaries that claim what this one claims, by what was told of all of them.
+    fn rivals(&self) -> Vec<Claim> {
+        let world = self.enrolled.world();
+        let own = world.claim_of(&self.namespace, &self.name);
+        own.map_or_else(Vec::new, |own| world.rivals(&self.namespace, &own))
     }
 
     /// The Canary's version; 0 when it is gone.
@@ -213,6 +221,9 @@ impl Near {
         let pins = pins.filter(|(of, pin)| of.kind == CONTROLLER_REVISION && pin.owned_by(&uid));
         objects.revisions = pins.map(|(_, pin)| pin.clone()).collect();
         drop(held);
+        // By the Canary as it is decided on: what it claims may have changed just now.
+        let own = Claim::of(&objects.canary);
+        objects.rivals = self.enrolled.world().rivals(&self.namespace, &own);
         if let Some(close) = close {
             close.add_to(&mut objects);
         }
@@ -288,9 +299,9 @@ impl Near {
 }
 
 impl Held {
-    fn fingerprint(&self, canary: u64) -> u64 {
+    fn fingerprint(&self, own: &(u64, Vec<Claim>)) -> u64 {
         let mut hasher = DefaultHasher::new();
-        canary.hash(&mut hasher);
+        own.hash(&mut hasher);
         for known in self.known.values() {
             (known.version, known.mark).hash(&mut hasher);
         }

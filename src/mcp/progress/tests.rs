@@ -55,6 +55,7 @@ pub(in crate::mcp) fn rollout(phase: Phase, weight: u8, step: i64) -> RolloutVie
         next_check_at: None,
         reason: None,
         led_by: None,
+        dry_run: None,
         cursor: format!("run-1:{}:{weight}", phase.name()),
     }
 }

@@ -175,7 +175,7 @@ fn shown(
     waited: Duration,
     unreachable: &[String],
 ) -> Status {
-    let now = words::summary(view);
+    let now = words::whole(view);
     let summary = match ended {
         None | Some(Ended::Reached | Ended::Cancelled) => now,
         Some(Ended::TimeUp) => format!("no change within {} s: {now}", waited.as_secs()),

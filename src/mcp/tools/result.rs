@@ -62,7 +62,7 @@ impl Head {
 fn summary(key: &Key, outcome: Outcome, reason: &str, view: Option<&RolloutView>) -> String {
     let first = reason.lines().next().unwrap_or_default();
     let text = match (outcome, view) {
-        (Outcome::Applied, Some(view)) => words::summary(view),
+        (Outcome::Applied, Some(view)) => words::whole(view),
         (Outcome::Applied, None) => format!("{key}: {first}"),
         (Outcome::Already, _) => format!("{key}: nothing to do, {first}"),
         (Outcome::Planned, _) => format!("{key}: dry run, {first}"),

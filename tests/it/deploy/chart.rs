@@ -112,7 +112,6 @@ fn each_mode_installs_what_it_says() {
     ];
     assert_eq!(all_in_one, whole);
     assert_eq!(installed("read-only.yaml").unwrap(), whole);
-    // No engine, so what is left of split is the front.
     assert_eq!(installed("dry-run.yaml").unwrap(), whole);
     let split = [
         "ClusterRole canary-mcp-system:canary-mcp",
@@ -267,7 +266,8 @@ fn the_server_answers_to_the_names_that_lead_to_it() {
     );
 }
 
-/// Only mode all-in-one lets the pods that serve the tools drive rollouts, and `dryRun` and `readOnly` let nobody.
+/// Only mode all-in-one lets the pods that serve the tools drive rollouts, and `readOnly` lets nobody; `dryRun` is for the engine to know, and
+/// for the tools.
 #[test]
 fn the_engine_is_where_it_should_be() {
     let drives = |file: &str| {
@@ -287,7 +287,7 @@ fn the_engine_is_where_it_should_be() {
     };
     assert_eq!(all_in_one, one(true));
     assert_eq!(drives("read-only.yaml").unwrap(), one(false));
-    assert_eq!(drives("dry-run.yaml").unwrap(), one(false));
+    assert_eq!(drives("dry-run.yaml").unwrap(), one(true));
     let mut split = one(false);
     split.insert("Deployment canary-mcp-engine".to_owned(), true);
     assert_eq!(drives("split.yaml").unwrap(), split);
@@ -382,7 +382,7 @@ fn what_cannot_work_is_not_rendered() {
         ),
         (
             &["readOnly=true", "clusters.lead={prod-*}"],
-            "clusters.lead has no meaning with readOnly or dryRun: nothing is led",
+            "clusters.lead has no meaning with readOnly: nothing is led",
         ),
         (
             &[

@@ -54,6 +54,7 @@ fn the_rights_of_the_chart_are_those_of_the_program() {
         ("engine", &engine),
         ("front", &front),
         ("read-only", &rights::read_only()),
+        ("observing", &rights::observing()),
     ] {
         writeln!(text, "{who}:").unwrap();
         for rule in united(rules) {

@@ -81,7 +81,18 @@ fn each_role_is_the_table_of_its_process() {
             "Role canary-mcp",
             &read_only,
         ),
-        ("dry-run.yaml", CLUSTER_ROLE, "Role canary-mcp", &read_only),
+        (
+            "dry-run.yaml",
+            CLUSTER_ROLE,
+            "Role canary-mcp",
+            &rights::observing(),
+        ),
+        (
+            "dry-run-routes.yaml",
+            CLUSTER_ROLE,
+            "Role canary-mcp",
+            &both(),
+        ),
     ] {
         let Some(objects) = chart(values) else { return };
         let given = rendered(&objects, role, None);

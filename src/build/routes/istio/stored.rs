@@ -97,10 +97,7 @@ impl<'a> Stored<'a> {
         let (bases, unsplit) = if stored.mine {
             (stored.base_of_ours(objects).into_iter().collect(), None)
         } else {
-            match stored.bases_of_theirs(&named(objects)) {
-                Ok(bases) => (bases, None),
-                Err(why) => (Vec::new(), Some(why)),
-            }
+            stored.bases_of_theirs(&named(objects))
         };
         // Before we have taken one over, nothing in it is ours.
         let touched = stored.mine || !bases.is_empty() || stored.taken();
@@ -130,7 +127,9 @@ impl<'a> Stored<'a> {
             .find(|i| self.leads_to_app(*i) && all(&self.rules[*i]))
     }
 
-    fn bases_of_theirs(&self, named: &[&str]) -> Result<Vec<usize>, Unsplit> {
+    /// The rules of others that are ours to split, or why there are none.
+    fn bases_of_theirs(&self, named: &[&str]) -> (Vec<usize>, Option<Unsplit>) {
+        let unsplit = |why| (Vec::new(), Some(why));
         let taken = self.taken();
         let app: Vec<usize> = (0..self.rules.len())
             .filter(|i| self.leads_to_app(*i) && !self.is_named_by_us(*i))
@@ -138,14 +137,16 @@ impl<'a> Stored<'a> {
         if !named.is_empty() {
             let mut bases = Vec::new();
             for name in named {
-                let found = app.iter().find(|i| self.name(**i) == Some(*name));
-                bases.push(*found.ok_or_else(|| Unsplit::Named((*name).to_owned()))?);
+                match app.iter().find(|i| self.name(**i) == Some(*name)) {
+                    Some(found) => bases.push(*found),
+                    None => return unsplit(Unsplit::Named((*name).to_owned())),
+                }
             }
             let other = |i: &usize| !bases.contains(i) && self.leads_to_copies(*i);
             return if !taken && app.iter().any(other) {
-                Err(Unsplit::Other)
+                unsplit(Unsplit::Other)
             } else {
-                Ok(bases)
+                (bases, None)
             };
         }
         let split: Vec<usize> = app
@@ -154,10 +155,10 @@ impl<'a> Stored<'a> {
             .filter(|i| self.leads_to_copies(*i))
             .collect();
         match (&app[..], &split[..]) {
-            (_, [.., last]) if taken => Ok(vec![self.as_it_was(&split).unwrap_or(*last)]),
-            ([], _) => Err(Unsplit::None),
-            ([one], _) => Ok(vec![*one]),
-            (many, _) => Err(Unsplit::Many(many.len())),
+            (_, [.., last]) if taken => (vec![self.as_it_was(&split).unwrap_or(*last)], None),
+            ([], _) => unsplit(Unsplit::None),
+            ([one], _) => (vec![*one], None),
+            (many, _) => unsplit(Unsplit::Many(many.len())),
         }
     }
 
