@@ -204,6 +204,44 @@ fn since(canary: &Value) -> Option<&str> {
         .str_at("/lastTransitionTime")
 }
 
+/// How a webhook that holds a run is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened {
+    /// It asks a gate of ours: `promote` opens it.
+    Here,
+    /// It asks Flagger's load tester: a POST to this address opens it.
+    At(String),
+    /// Where it asks; nothing more is known.
+    There,
+}
+
+/// How the confirming webhook of this name is opened.
+#[must_use]
+pub fn opened(canary: &Value, name: &str, cluster: &str) -> Opened {
+    let all = canary.array_at("/spec/analysis/webhooks").iter();
+    let mut named = all.filter(|hook| {
+        let kind = hook.str_at("/type").unwrap_or_default();
+        hook.str_at("/name") == Some(name) && kind.starts_with("confirm-")
+    });
+    let Some(url) = named.next().and_then(|hook| hook.str_at("/url")) else {
+        return Opened::There;
+    };
+    if asks(url, Gate::Advance, cluster) {
+        return Opened::Here;
+    }
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return Opened::There;
+    };
+    // Without the user, whose password is nobody's business.
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let host = host.rsplit('@').next().unwrap_or_default();
+    if path.trim_end_matches('/') == "gate/check" {
+        Opened::At(format!("{scheme}://{host}/gate/open"))
+    } else {
+        Opened::There
+    }
+}
+
 /// The Canary's hooks of this type, and which of them ask `gate` of ours. The server's own name is not looked at: it has many.
 #[must_use]
 pub fn hooks<'a>(canary: &'a Value, of_type: &str, gate: Gate, cluster: &str) -> Vec<HookRef<'a>> {
@@ -371,5 +409,27 @@ mod tests {
                 }
             ]
         );
+    }
+
+    #[test]
+    fn what_opens_a_hook_follows_from_its_url_and_tells_no_password() {
+        let canary = |url: &str| {
+            json!({"spec": {"analysis": {"webhooks": [
+                {"name": "ask", "type": "rollout", "url": "http://x/gate/prod/check"},
+                {"name": "ask", "type": "confirm-promotion", "url": url},
+            ]}}})
+        };
+        for (url, expected) in [
+            ("http://canary-mcp/gate/prod/check", Opened::Here),
+            (
+                "http://a:secret@flagger-loadtester.test/gate/check",
+                Opened::At("http://flagger-loadtester.test/gate/open".to_owned()),
+            ),
+            ("http://flagger-loadtester.test/gate/halt", Opened::There),
+            ("https://hooks.example/T0/secret", Opened::There),
+        ] {
+            assert_eq!(opened(&canary(url), "ask", "prod"), expected, "{url}");
+        }
+        assert_eq!(opened(&canary("http://x"), "other", "prod"), Opened::There);
     }
 }

@@ -99,12 +99,8 @@ pub const DESTINATION_RULE: Kind = Kind::new(
 );
 
 /// Gateway API `HTTPRoute`.
-pub const HTTP_ROUTE: Kind = Kind::new(
-    "gateway.networking.k8s.io",
-    "v1",
-    "HTTPRoute",
-    "httproutes",
-);
+pub const HTTP_ROUTE: Kind =
+    Kind::new("gateway.networking.k8s.io", "v1", "HTTPRoute", "httproutes");
 
 /// `CustomResourceDefinition`; cluster-wide.
 pub const CUSTOM_RESOURCE_DEFINITION: Kind = Kind::new(

@@ -2,6 +2,7 @@
 //! that leads and on any other alike.
 
 mod compute;
+mod kept;
 mod lost;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     compute::{check_view, row, view},
+    kept::{Kept, kept},
     lost::lost_primary,
     words::{between, line, next, summary},
 };
@@ -61,6 +63,9 @@ pub struct RolloutView {
     pub steps_merged: u32,
     /// Workloads and autoscalers.
     pub copies: Copies,
+    /// Between runs: earlier revisions that rollback can go back to, newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<KeptView>,
     /// Recent events, oldest first.
     pub events: Vec<EventView>,
     /// Seconds since the run began (of the cluster's clock); of a finished run, how long it took.
@@ -98,6 +103,9 @@ pub struct WaitingFor {
     /// How to go on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub how: Option<String>,
+    /// `promote` opens it.
+    #[serde(skip)]
+    pub opens: bool,
 }
 
 /// The weight that was written beside the share that was observed.
@@ -202,6 +210,16 @@ pub struct StepCheckView {
     pub value: Option<f64>,
     /// Its verdict.
     pub verdict: Verdict,
+}
+
+/// A revision whose template is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct KeptView {
+    /// The revision.
+    pub revision: String,
+    /// Its image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
 }
 
 /// Both copies of the workload.

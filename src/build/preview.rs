@@ -222,7 +222,10 @@ fn routes(plan: &Plan, o: &Objects) -> Vec<PlannedChange> {
         // The apex is the route.
         Router::Kubernetes => return Vec::new(),
     }
-    let name = o.virtual_service.as_ref().map_or(apex.as_str(), |vs| vs.name());
+    let name = o
+        .virtual_service
+        .as_ref()
+        .map_or(apex.as_str(), |vs| vs.name());
     vec![
         row(plan, o.virtual_service.as_ref(), kind, name, splits),
         row(

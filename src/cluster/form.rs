@@ -5,10 +5,13 @@ use std::{
     sync::Arc,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::cache::number;
-use crate::api::objects::{Object, ObjectExt};
+use crate::api::{
+    names,
+    objects::{Object, ObjectExt},
+};
 
 /// How one object is kept in a cache.
 pub trait Form: Clone + PartialEq + Send + Sync + 'static {
@@ -138,12 +141,30 @@ impl Mark {
     }
 }
 
-/// Whose each field is takes more than the object itself, and nobody asks a cache: who wrote last, and when, is left.
+/// The annotations of which is told who has set them.
+const TOLD: [&str; 2] = [names::SKIP_ANALYSIS, names::RESET];
+
+/// Whose each field is takes more than the object itself, and nobody asks a cache: who wrote last, and when, is left, and whose the two
+/// annotations are that stand for a wish.
 fn without_fields(mut object: Value) -> Value {
     let entries = object.pointer_mut("/metadata/managedFields");
     for entry in entries.and_then(Value::as_array_mut).into_iter().flatten() {
-        if let Some(entry) = entry.as_object_mut() {
-            entry.remove("fieldsV1");
+        let Some(entry) = entry.as_object_mut() else {
+            continue;
+        };
+        let Some(fields) = entry.remove("fieldsV1") else {
+            continue;
+        };
+        let annotations = &fields["f:metadata"]["f:annotations"];
+        let told = TOLD.map(|name| format!("f:{name}"));
+        let told = told
+            .iter()
+            .filter(|name| !annotations[name.as_str()].is_null());
+        let told: serde_json::Map<String, Value> =
+            told.map(|name| (name.clone(), json!({}))).collect();
+        if !told.is_empty() {
+            let fields = json!({"f:metadata": {"f:annotations": told}});
+            entry.insert("fieldsV1".to_owned(), fields);
         }
     }
     object
@@ -151,8 +172,6 @@ fn without_fields(mut object: Value) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn deployment() -> Value {
@@ -223,5 +242,20 @@ mod tests {
         let packed = Packed::of(deployment());
         assert_eq!(*packed.object(), expected);
         assert_eq!((packed.uid(), packed.version()), ("u", 7));
+        let annotated = changed(|d| {
+            d["metadata"]["managedFields"] = json!([
+                {"manager": "kubectl-annotate", "fieldsV1": {"f:metadata": {"f:annotations": {
+                    ".": {}, "f:note": {}, "f:flagger.app/reset": {}}}}},
+                {"manager": "flagger", "fieldsV1": {"f:status": {}}},
+            ]);
+        });
+        let packed = Packed::of(annotated);
+        assert_eq!(
+            packed.object()["metadata"]["managedFields"],
+            json!([
+                {"manager": "kubectl-annotate", "fieldsV1": {"f:metadata": {"f:annotations": {"f:flagger.app/reset": {}}}}},
+                {"manager": "flagger"},
+            ])
+        );
     }
 }

@@ -91,10 +91,12 @@ pub enum ControlError {
 pub struct Start {
     /// The Canary (or the Deployment without one).
     pub key: Key,
-    /// The new image.
-    pub image: String,
+    /// The new image; with `retry` the target's own when absent.
+    pub image: Option<String>,
     /// The container to give it to; the only one when absent.
     pub container: Option<String>,
+    /// The image that has failed is tried once more.
+    pub retry: bool,
     /// Refuse when the target's live revision does not begin with this (at least 8 hex digits).
     pub expect_revision: Option<String>,
     /// Who asks, for events.
@@ -157,8 +159,10 @@ pub struct Wish {
     pub key: Key,
     /// Promote or roll back.
     pub verb: crate::decide::facts::Verb,
-    /// With promote: without waiting for the analysis.
+    /// With promote: without waiting for the analysis. With `to`: without an analysis of it.
     pub skip: bool,
+    /// With rollback, between runs: the kept revision to go back to, or its first digits.
+    pub to: Option<String>,
     /// Why, for the event.
     pub reason: Option<String>,
     /// Who asks.

@@ -111,8 +111,9 @@ impl Control {
         };
         self.start(&Start {
             key,
-            image,
+            image: Some(image),
             container: trigger.container.clone(),
+            retry: false,
             expect_revision: None,
             by: trigger.by.clone(),
         })

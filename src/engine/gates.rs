@@ -115,12 +115,35 @@ impl Control {
     }
 }
 
+impl Control {
+    /// Opens the gate of ours that a webhook of a Canary asks which this engine drives.
+    pub(super) async fn open_here(
+        &self,
+        wish: &Wish,
+        cluster: &Cluster,
+        canary: &Object,
+        hook: &str,
+    ) -> Acted {
+        let change = Change::OpenFor(Bound::of(Gate::Advance, canary));
+        let acted = put(cluster, canary, Gate::Advance, change, wish.by.as_deref())
+            .await
+            .unwrap_or_else(|error| write_failed(&error));
+        let told = |how| told(Gate::Advance, "the engine", hook, how);
+        match acted.outcome {
+            Outcome::Applied => Acted::applied(told("opened")),
+            Outcome::Already => Acted::already(told("open already")),
+            Outcome::Planned | Outcome::Refused | Outcome::Unconfirmed => acted,
+        }
+    }
+}
+
 /// The gate of ours that the other controller asks now, and the name of the hook by which it does.
 fn way(wish: &Wish, cluster: &str, other: &str, canary: &Object) -> Result<(Gate, String), Acted> {
     let phase = canary.str_at("/status/phase").unwrap_or("none");
     let foreign = format!("this Canary is not ours to drive: {}", not_ours(other));
     let (gate, hook_type) = match (wish.verb, phase) {
         (Verb::Promote, _) if wish.skip => return Err(Acted::refused(foreign)),
+        (Verb::Rollback, _) if wish.to.is_some() => return Err(Acted::refused(foreign)),
         (Verb::Promote, "Waiting") => (Gate::Advance, "confirm-rollout"),
         (Verb::Promote, "Progressing") => (Gate::Advance, "confirm-traffic-increase"),
         (Verb::Promote, "WaitingPromotion") => (Gate::Advance, "confirm-promotion"),

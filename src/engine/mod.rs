@@ -2,6 +2,7 @@
 
 mod act;
 mod ask;
+mod back;
 pub mod control;
 pub mod coordinate;
 mod ctx;

@@ -208,15 +208,11 @@ pub(super) async fn read_whole(
     let Some(mut objects) = read(cluster, namespace, name).await? else {
         return Ok(None);
     };
-    let (label, value) = names::MANAGED_BY;
-    let managed = format!("{label}={value}");
     let (pins, sets) = futures::join!(
-        cluster.list(&CONTROLLER_REVISION, Some(namespace), Some(&managed), None),
+        pins(cluster, &objects.canary),
         cluster.list(&REPLICA_SET, Some(namespace), None, None),
     );
-    let uid = objects.canary.uid().to_owned();
     objects.revisions = pins?;
-    objects.revisions.retain(|pin| pin.owned_by(&uid));
     let copies = [&objects.target, &objects.primary].into_iter().flatten();
     let copies: Vec<String> = copies.map(|copy| copy.uid().to_owned()).collect();
     // They only tell the pods' hashes; without the right to list them the rest is still true.
@@ -224,6 +220,18 @@ pub(super) async fn read_whole(
     sets.retain(|set| copies.iter().any(|uid| set.owned_by(uid)));
     objects.replica_sets = sets;
     Ok(Some(objects))
+}
+
+/// The pinned templates of a Canary.
+async fn pins(cluster: &Cluster, canary: &Object) -> Result<Vec<Object>, Error> {
+    let (label, value) = names::MANAGED_BY;
+    let managed = format!("{label}={value}");
+    let namespace = Some(canary.namespace());
+    let mut pins = cluster
+        .list(&CONTROLLER_REVISION, namespace, Some(&managed), None)
+        .await?;
+    pins.retain(|pin| pin.owned_by(canary.uid()));
+    Ok(pins)
 }
 
 /// The Canary alone.
@@ -264,14 +272,20 @@ pub(super) async fn read_copies(cluster: &Cluster, canary: Object) -> Result<Obj
     read_these(cluster, canary, &copies).await
 }
 
-/// Reads both workloads of a Canary, their autoscalers, and their pods while it waits for those: what a view shows.
+/// Reads both workloads of a Canary, their autoscalers, their pods while it waits for those, and what can be gone back to while it does
+/// nothing: what a view shows.
 pub(super) async fn read_shown(cluster: &Cluster, canary: Object) -> Result<Objects, Error> {
     let refs = Refs::of(&canary);
     let mut shown = refs.copies();
     shown.extend(refs.scaler.clone());
     shown.extend(refs.primary_scaler.clone());
     let waits = waits_for_pods(&canary);
+    let idle = status::state(&canary, Moment(0)).stage == Stage::Idle;
     let mut objects = read_these(cluster, canary, &shown).await?;
+    if idle {
+        // They only add what else could be done; without the right to list them the rest is still true.
+        objects.revisions = pins(cluster, &objects.canary).await.unwrap_or_default();
+    }
     // It only adds whether it is accepted; without the right to read it the rest is still true.
     if let Some(of) = &refs.http_route {
         objects.http_route = cluster.get(of).await.ok().flatten();

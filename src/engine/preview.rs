@@ -70,7 +70,11 @@ impl Control {
     ) -> Result<Option<Preview>, ControlError> {
         let settings = &self.shared.settings.on(cluster);
         let now = cluster.clock().now();
-        let state = status::state(&objects.canary, now);
+        let mut state = status::state(&objects.canary, now);
+        if start.retry && state.phase == Phase::Failed {
+            // What has failed counts as new.
+            state.last_applied = None;
+        }
         let (Ok(plan), Some(target)) = (
             parse::plan(&objects.canary, &settings.parse),
             &objects.target,
@@ -82,11 +86,9 @@ impl Control {
             return Ok(None);
         }
         let (index, old) = container(target, start.container.as_deref())?;
-        let then = with_image(target, &format!("{CONTAINERS}/{index}/image"), &start.image);
-        let image = NewImage {
-            old,
-            new: start.image.clone(),
-        };
+        let new = start.image.clone().unwrap_or_else(|| old.clone());
+        let then = with_image(target, &format!("{CONTAINERS}/{index}/image"), &new);
+        let image = NewImage { old, new };
         let around = Around::read(cluster, &plan).await;
         let live = ask::live(
             settings,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::{
-    control::{Acted, Control, ControlError, Key, Start, unreachable},
+    control::{Acted, Control, ControlError, Key, Start, Wish, unreachable},
     objects,
     tell::{driven_by, not_ours},
     verify::{until, write_failed},
@@ -19,8 +19,11 @@ use crate::{
     },
     build::{check, git, manifest},
     cluster::Cluster,
-    decide::plan::Plan,
-    decide::state::{Phase, Stage, State},
+    decide::{
+        facts::Verb,
+        plan::Plan,
+        state::{Phase, Stage, State},
+    },
 };
 
 /// How long the engine may take to begin a run before the answer is "unconfirmed".
@@ -43,19 +46,20 @@ impl Control {
             return without_canary(&cluster, key).await;
         };
         let acted = match self.may_start(&cluster, start, &objects).await? {
-            Ok(write) => set_image(&cluster, key, &write).await,
+            Ok(Begin::Image(write)) => set_image(&cluster, key, &write).await,
+            Ok(Begin::Again) => return self.wish(&again(start)).await,
             Err(acted) => acted,
         };
         Ok(self.seen(key, acted).await)
     }
 
-    /// The write that starts the run, or why there is none.
+    /// What starts the run, or why nothing does.
     pub(super) async fn may_start(
         &self,
         cluster: &Cluster,
         start: &Start,
         objects: &Objects,
-    ) -> Result<Result<Write, Acted>, ControlError> {
+    ) -> Result<Result<Begin, Acted>, ControlError> {
         let plan = match parse::plan(&objects.canary, &self.shared.settings.on(cluster).parse) {
             Ok(plan) => plan,
             Err(refusals) => return Ok(Err(Acted::refused(joined(&refusals)))),
@@ -89,7 +93,11 @@ impl Control {
             ))));
         }
         let path = format!("{CONTAINERS}/{index}/image");
-        if let Some(acted) = standing(&state, &Image::of(start, target, &path, &old)) {
+        let image = Image::of(start, target, &path, &old);
+        let failed = image.failed(&state);
+        if let Some(acted) = standing(&state, &image)
+            && !(start.retry && failed)
+        {
             return Ok(Err(acted));
         }
         if let Some(why) = self.leaderless(cluster).await? {
@@ -102,14 +110,38 @@ impl Control {
                 "whoever leads could not carry the run out: {missing}"
             ))));
         }
+        if failed {
+            return Ok(Ok(Begin::Again));
+        }
         let ops = vec![
             json!({"op": "test", "path": path, "value": old}),
-            json!({"op": "replace", "path": path, "value": start.image}),
+            json!({"op": "replace", "path": path, "value": image.name}),
         ];
-        Ok(Ok(Write::Patch {
+        Ok(Ok(Begin::Image(Write::Patch {
             from: target.clone(),
             ops,
-        }))
+        })))
+    }
+}
+
+/// What starts a run.
+pub(super) enum Begin {
+    /// Another image of the target.
+    Image(Write),
+    /// A request to try what has failed once more.
+    Again,
+}
+
+/// The wish that tries what has failed once more.
+fn again(start: &Start) -> Wish {
+    Wish {
+        key: start.key.clone(),
+        verb: Verb::Reset,
+        skip: false,
+        to: None,
+        reason: None,
+        by: start.by.clone(),
+        patience: PATIENCE,
     }
 }
 
@@ -122,14 +154,23 @@ struct Image<'a> {
 }
 
 impl<'a> Image<'a> {
-    fn of(start: &'a Start, target: &Object, path: &str, old: &str) -> Self {
-        let name = start.image.as_str();
+    fn of(start: &'a Start, target: &Object, path: &str, old: &'a str) -> Self {
+        let name = start.image.as_deref().unwrap_or(old);
         Self {
             name,
             same: old == name,
             now: revision(&target["spec"]["template"]),
             then: revision(&with_image(target, path, name)["spec"]["template"]),
         }
+    }
+
+    /// The target has it, and its last run has failed.
+    fn failed(&self, state: &State) -> bool {
+        self.same
+            && state.phase == Phase::Failed
+            && !state.traffic.serves()
+            && state.last_applied.as_ref() == Some(&self.now)
+            && state.last_promoted.as_ref() != Some(&self.now)
     }
 }
 
@@ -146,7 +187,12 @@ fn barred(start: &Start, plan: &Plan, target: &Object, container: usize) -> Opti
     if plan.suspend {
         return Some("the Canary is suspended (spec.suspend); set it to false first".to_owned());
     }
-    if let Some(owner) = git::git_owner(target) {
+    // To try the target's own image once more changes nothing of it.
+    let image = start.image.as_deref().filter(|image| {
+        let path = format!("{CONTAINERS}/{container}/image");
+        !start.retry || target.str_at(&path) != Some(*image)
+    });
+    if let (Some(owner), Some(image)) = (git::git_owner(target), image) {
         return Some(format!(
             "Deployment {}/{} is owned by {owner}; change the image of container {} to {} in git, the rollout begins when that is synced",
             plan.namespace,
@@ -154,7 +200,7 @@ fn barred(start: &Start, plan: &Plan, target: &Object, container: usize) -> Opti
             target
                 .str_at(&format!("{CONTAINERS}/{container}/name"))
                 .unwrap_or_default(),
-            start.image
+            image
         ));
     }
     let live = revision(&target["spec"]["template"]);
@@ -204,10 +250,9 @@ fn standing(state: &State, wish: &Image<'_>) -> Option<Acted> {
     if state.last_promoted.as_ref() == Some(&wish.now) {
         return Some(Acted::already(format!("{image} is what is live")));
     }
-    let failed = state.phase == Phase::Failed && state.last_applied.as_ref() == Some(&wish.now);
-    failed.then(|| {
+    wish.failed(state).then(|| {
         Acted::refused(format!(
-            "{image} was rolled back ({}); build a new image, or put the live one back before trying this one again",
+            "{image} was rolled back ({}); build a new image, or try this one once more with retry",
             why()
         ))
     })

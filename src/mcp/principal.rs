@@ -10,7 +10,7 @@ pub enum Scope {
     Read,
     /// Roll out and back: `start_canary`, `promote`, `rollback`.
     Write,
-    /// Promote what no analysis has passed: `promote` with `skip_analysis`.
+    /// Promote what no analysis has passed: `promote` and `rollback` with `skip_analysis`.
     Admin,
 }
 
@@ -57,8 +57,8 @@ pub fn required(tool: &str, arguments: Option<&Value>) -> Scope {
     match tool {
         "list_clusters" | "get_status" => Scope::Read,
         "start_canary" if is("dry_run") => Scope::Read,
-        "start_canary" | "rollback" => Scope::Write,
-        "promote" if !is("skip_analysis") => Scope::Write,
+        "start_canary" => Scope::Write,
+        "promote" | "rollback" if !is("skip_analysis") => Scope::Write,
         _ => Scope::Admin,
     }
 }
@@ -95,6 +95,13 @@ mod tests {
             ("start_canary", json!({"dry_run": false}), Scope::Write),
             ("promote", json!({"skip_analysis": true}), Scope::Admin),
             ("promote", json!({"skip_analysis": false}), Scope::Write),
+            (
+                "rollback",
+                json!({"to_revision": "v1-0123abcd"}),
+                Scope::Write,
+            ),
+            ("rollback", json!({"skip_analysis": true}), Scope::Admin),
+            ("start_canary", json!({"retry": true}), Scope::Write),
             ("reset", json!({}), Scope::Admin),
         ] {
             assert_eq!(

@@ -17,8 +17,9 @@ use crate::support::{Rig, image};
 async fn dry_run(rig: &Rig, tag: &str) -> Planned {
     let start = Start {
         key: Rig::key(),
-        image: image(tag),
+        image: Some(image(tag)),
         container: None,
+        retry: false,
         expect_revision: None,
         by: Some("test".to_owned()),
     };

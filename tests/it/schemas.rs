@@ -162,11 +162,22 @@ fn the_arguments_are_those_of_the_manual() {
             &["cluster", "namespace", "name"],
             &["reason", "skip_analysis"],
         ),
-        ("rollback", &["cluster", "namespace", "name"], &["reason"]),
+        (
+            "rollback",
+            &["cluster", "namespace", "name"],
+            &["reason", "skip_analysis", "to_revision"],
+        ),
         (
             "start_canary",
-            &["cluster", "namespace", "name", "image"],
-            &["container", "dry_run", "expect_revision", "wait_seconds"],
+            &["cluster", "namespace", "name"],
+            &[
+                "container",
+                "dry_run",
+                "expect_revision",
+                "image",
+                "retry",
+                "wait_seconds",
+            ],
         ),
     ];
     for (tool, required, optional) in expected {

@@ -3,11 +3,12 @@
 use serde_json::Value;
 
 use super::{
-    CheckView, Copies, CopyView, EventView, Pair, RolloutRow, RolloutView, ScalerView,
-    StepCheckView, StepOf, StepView, WaitingFor, WeightView, lost::lost_primary,
+    CheckView, Copies, CopyView, EventView, KeptView, Pair, RolloutRow, RolloutView, ScalerView,
+    StepCheckView, StepOf, StepView, WaitingFor, WeightView, kept::kept, lost::lost_primary,
 };
 use crate::{
     api::{
+        gate::{self, Opened},
         names,
         objects::{Object, ObjectExt, Objects},
         parse::{self, Refusal, Settings},
@@ -73,6 +74,7 @@ pub fn view(objects: &Objects, now: Moment, settings: &Settings) -> RolloutView 
             primary: copy(objects.primary.as_ref(), objects.primary_scaler.as_ref()),
             canary: copy(objects.target.as_ref(), objects.scaler.as_ref()),
         },
+        kept: kept_views(objects, &state),
         events: events(objects),
         elapsed_seconds: elapsed(&state, now),
         estimated_end: estimated_end(&state, plan, &step, now).map(rfc3339),
@@ -160,6 +162,7 @@ fn waiting_for(
             what,
             since: Some(rfc3339(since)),
             how,
+            opens: false,
         })
     };
     if let (true, Err(refusals)) = (state.phase.running(), parsed) {
@@ -192,10 +195,15 @@ fn waiting_for(
         wait(what, trouble)
     };
     if let Some(waiting) = state.run.as_ref().and_then(|run| run.waiting.as_ref()) {
-        return Some(held_back(waiting));
+        return Some(held_back(objects, waiting));
     }
     let refused = || objects.http_route.as_deref().and_then(route::pending);
-    let taken_up = |why: String| wait("the route to be accepted".to_owned(), Some(clean(&why, LONGEST)));
+    let taken_up = |why: String| {
+        wait(
+            "the route to be accepted".to_owned(),
+            Some(clean(&why, LONGEST)),
+        )
+    };
     let route = || {
         let settles = || wait("the mesh to take up the route".to_owned(), None);
         refused().map_or_else(settles, taken_up)
@@ -207,45 +215,90 @@ fn waiting_for(
         Stage::Bootstrap | Stage::Copying | Stage::Restoring => pods("primary", primary),
         Stage::Starting => pods("canary", target),
         Stage::Waiting => None,
-        Stage::Gated => Some(held_back(&Waiting {
-            what: WaitFor::Promotion,
-            hook: None,
-            since,
-        })),
+        Stage::Gated => Some(held_back(
+            objects,
+            &Waiting {
+                what: WaitFor::Promotion,
+                hook: None,
+                since,
+            },
+        )),
         Stage::Settling | Stage::Reverting => route(),
     }
 }
 
 /// A gate that somebody has to open, or the runs that have to end first.
-fn held_back(waiting: &Waiting) -> WaitingFor {
+fn held_back(objects: &Objects, waiting: &Waiting) -> WaitingFor {
     let gate = match waiting.what {
         WaitFor::Rollout => "rollout",
         WaitFor::Traffic => "traffic",
         WaitFor::Promotion => "promotion",
         WaitFor::Queue => "queue",
     };
-    let (what, how) = match (waiting.what, &waiting.hook) {
+    let (what, how, opens) = match (waiting.what, &waiting.hook) {
         (WaitFor::Queue, _) => (
             "other runs to end, as many as may run at once are running".to_owned(),
             "nothing has to be done; promote with skip_analysis does not go before them".to_owned(),
+            false,
         ),
-        (_, Some(hook)) => (
-            format!(
+        (_, Some(hook)) => {
+            let opened = gate::opened(&objects.canary, hook, &objects.cluster);
+            let what = format!(
                 "the webhook {} to open the {gate} gate",
                 clean(hook, LONGEST)
-            ),
-            "approve it where that webhook asks, or call rollback".to_owned(),
-        ),
+            );
+            let here = opened == Opened::Here;
+            (what, how_to_open(&objects.canary, opened), here)
+        }
         (_, None) => (
             format!("a person to open the {gate} gate"),
             "call promote to go on, or rollback".to_owned(),
+            true,
         ),
     };
     WaitingFor {
         what,
         since: Some(rfc3339(waiting.since)),
         how: Some(how),
+        opens,
     }
+}
+
+/// How the webhook that holds a run is opened, in words.
+fn how_to_open(canary: &Value, opened: Opened) -> String {
+    let there = match opened {
+        Opened::Here => return "call promote to open it, or rollback".to_owned(),
+        Opened::At(address) => format!(
+            "POST {} to {} from inside the cluster",
+            serde_json::json!({"name": canary.name(), "namespace": canary.namespace()}),
+            clean(&address, LONGEST)
+        ),
+        Opened::There => "approve it where that webhook asks".to_owned(),
+    };
+    format!("{there}; or call rollback, or promote with skip_analysis")
+}
+
+/// What can be gone back to, while nothing goes on.
+fn kept_views(objects: &Objects, state: &State) -> Vec<KeptView> {
+    if state.stage != Stage::Idle {
+        return Vec::new();
+    }
+    kept(objects, state)
+        .into_iter()
+        .map(|kept| KeptView {
+            revision: kept.revision,
+            image: image(kept.template).map(|image| clean(image, LONGEST)),
+        })
+        .collect()
+}
+
+/// The image of a pod template's first container that is not the mesh's.
+fn image(template: &Value) -> Option<&str> {
+    template
+        .array_at("/spec/containers")
+        .iter()
+        .find(|container| container["name"] != "istio-proxy")?
+        .str_at("/image")
 }
 
 /// A step that is held because share and weight part.
@@ -264,6 +317,7 @@ fn apart(state: &State) -> Option<WaitingFor> {
         ),
         since: Some(rfc3339(apart.since)),
         how: Some(cause),
+        opens: false,
     })
 }
 
@@ -309,18 +363,12 @@ fn trouble(objects: &Objects, workload: &Value) -> Option<String> {
 }
 
 fn images(objects: &Objects) -> Pair {
-    let image = |workload: &Option<Object>| {
-        workload
-            .as_ref()?
-            .array_at("/spec/template/spec/containers")
-            .iter()
-            .find(|container| container["name"] != "istio-proxy")?
-            .str_at("/image")
-            .map(|image| clean(image, LONGEST))
+    let of = |workload: &Option<Object>| {
+        image(&workload.as_ref()?["spec"]["template"]).map(|image| clean(image, LONGEST))
     };
     Pair {
-        live: image(&objects.primary),
-        canary: image(&objects.target),
+        live: of(&objects.primary),
+        canary: of(&objects.target),
     }
 }
 

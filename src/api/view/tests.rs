@@ -257,6 +257,7 @@ fn pods_that_do_not_come_up_are_told() {
             how: Some(
                 "container server of pod mcp-server-abc: CrashLoopBackOff, 2 restarts".into()
             ),
+            opens: false,
         })
     );
 }
@@ -295,6 +296,7 @@ fn a_canary_that_is_spoilt_in_mid_run_is_waited_for() {
             what: "a Canary that can be carried out, it was changed in mid-run".into(),
             since: Some("2026-07-21T11:57:00Z".into()),
             how: Some("spec.provider: the routing provider \"nginx\" is not carried out yet; set one of istio, gatewayapi:v1, kubernetes".into()),
+            opens: false,
         })
     );
 }

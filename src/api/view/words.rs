@@ -81,7 +81,9 @@ pub fn next(view: &RolloutView) -> String {
         return "nobody leads this cluster: start canary-mcp with --lead for it, then call get_status again".to_owned();
     }
     match view.phase {
-        Phase::WaitingPromotion if view.reason.is_none() => {
+        Phase::Waiting | Phase::Progressing | Phase::WaitingPromotion
+            if view.reason.is_none() && opens(view) =>
+        {
             format!("call promote {of} to open the gate, or rollback {of}; or {follow}")
         }
         Phase::Initializing
@@ -99,11 +101,16 @@ pub fn next(view: &RolloutView) -> String {
                 .to_owned()
         }
         Phase::Failed => {
-            "look at reason, checks and events, then start_canary with an image that mends it"
+            "look at reason, checks and events, then start_canary with an image that mends it, or with retry to try this one once more"
                 .to_owned()
         }
         Phase::Terminated => "nothing to do".to_owned(),
     }
+}
+
+/// `promote` opens what the rollout waits for.
+fn opens(view: &RolloutView) -> bool {
+    view.waiting_for.as_ref().is_some_and(|w| w.opens)
 }
 
 fn state(view: &RolloutView) -> String {

@@ -26,8 +26,7 @@ use crate::{
         names,
         objects::{
             CANARY, CONTROLLER_REVISION, DEPLOYMENT, DESTINATION_RULE, GatewayApi, HTTP_ROUTE,
-            Kind, METRIC_TEMPLATE, Object, ObjectExt, Ref, SCALED_OBJECT, SERVICE,
-            VIRTUAL_SERVICE,
+            Kind, METRIC_TEMPLATE, Object, ObjectExt, Ref, SCALED_OBJECT, SERVICE, VIRTUAL_SERVICE,
         },
     },
     cluster::{

@@ -17,7 +17,7 @@ use super::{CloseUp, Enrolled, lock};
 use crate::{
     api::{
         objects::{CANARY, CONTROLLER_REVISION, METRIC_TEMPLATE, Object, ObjectExt, Objects, Ref},
-        status,
+        parse, status,
     },
     cluster::{
         Error, ErrorKind,
@@ -111,7 +111,7 @@ impl Near {
         refs.dedup();
         let in_hand = state.stage != Stage::Idle || state.traffic.serves();
         self.enrolled.names(&refs, in_hand).await?;
-        refs.extend(self.pins(&state));
+        refs.extend(self.pins(&canary, &state));
         let first = !self.held().whole;
         // A first look reads everything, and many may begin at the same time.
         let _turn = if first {
@@ -244,9 +244,9 @@ impl Near {
         held.objects = BTreeMap::new();
     }
 
-    /// The pins that are needed: at rest those that the run names, else all that are ours, of which the oldest are dropped. What we made
-    /// just now the watch may not have shown yet.
-    fn pins(&self, state: &State) -> Vec<Ref> {
+    /// The pins that are needed: at rest those that the run names, else all that are ours, of which the oldest are dropped, or one gone back
+    /// to. What we made just now the watch may not have shown yet.
+    fn pins(&self, canary: &Object, state: &State) -> Vec<Ref> {
         let mut names = self.enrolled.pins();
         let held = self.held();
         let made = held.known.iter().filter(|(_, known)| known.mark.is_some());
@@ -255,7 +255,12 @@ impl Near {
         drop(held);
         names.sort_unstable();
         names.dedup();
-        if state.stage == Stage::Idle {
+        let goes_back = parse::request(canary)
+            .and_then(Result::ok)
+            .is_some_and(|request| {
+                request.to.is_some() && state.handled_request.as_ref() != Some(&request.id)
+            });
+        if state.stage == Stage::Idle && !goes_back {
             let run = state.run.as_ref();
             let needed = [
                 run.map(|r| r.template.clone()),

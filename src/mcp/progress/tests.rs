@@ -48,6 +48,7 @@ pub(in crate::mcp) fn rollout(phase: Phase, weight: u8, step: i64) -> RolloutVie
             primary: CopyView::default(),
             canary: CopyView::default(),
         },
+        kept: Vec::new(),
         events: Vec::new(),
         elapsed_seconds: None,
         estimated_end: None,
@@ -252,6 +253,7 @@ fn a_person_hears_of_steps_failures_and_waits() {
                     what: "the gate".to_owned(),
                     since: None,
                     how: None,
+                    opens: false,
                 }),
                 ..view.clone()
             },

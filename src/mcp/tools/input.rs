@@ -15,7 +15,7 @@ const TEXT: usize = 500;
 /// Longest reference that any registry takes, tag and digest included, and some more.
 const IMAGE: usize = 1024;
 
-fn invalid(field: &'static str, text: impl Into<String>) -> ToolError {
+pub(super) fn invalid(field: &'static str, text: impl Into<String>) -> ToolError {
     ToolError::Invalid {
         field,
         text: text.into(),
@@ -103,7 +103,10 @@ pub(super) fn check_image(image: &str) -> Result<(), ToolError> {
 
 /// A revision as `get_status` shows it (`v1-` and hexadecimal digits), or its first eight digits and more, with or without the `v1-`.
 /// Comes back with it.
-pub(super) fn revision(given: Option<String>) -> Result<Option<String>, ToolError> {
+pub(super) fn revision(
+    field: &'static str,
+    given: Option<String>,
+) -> Result<Option<String>, ToolError> {
     let Some(given) = given else { return Ok(None) };
     let digits = given.strip_prefix("v1-").unwrap_or(&given);
     let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
@@ -111,7 +114,7 @@ pub(super) fn revision(given: Option<String>) -> Result<Option<String>, ToolErro
         Ok(Some(format!("v1-{digits}")))
     } else {
         Err(invalid(
-            "expect_revision",
+            field,
             format!(
                 "{given:?} is not a revision as get_status shows it: v1- and at least 8 hexadecimal digits"
             ),
@@ -244,13 +247,16 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(
-                revision(Some(given.to_owned())).ok().flatten().as_deref(),
+                revision("to_revision", Some(given.to_owned()))
+                    .ok()
+                    .flatten()
+                    .as_deref(),
                 taken,
                 "{given}"
             );
         }
         assert_eq!(
-            said(revision(Some("abc".to_owned()))),
+            said(revision("expect_revision", Some("abc".to_owned()))),
             r#"expect_revision: "abc" is not a revision as get_status shows it: v1- and at least 8 hexadecimal digits"#
         );
     }

@@ -38,7 +38,7 @@ pub(in crate::mcp) struct PromoteArgs {
 
 #[tool_router(router = promote_router, vis = "pub(in crate::mcp)")]
 impl McpServer {
-    /// Opens the gate that a rollout waits at, so that its version goes live. With `skip_analysis` it promotes now, whatever the checks say.
+    /// Opens the gate that a rollout waits at (`waiting_for` in `get_status`), so that it goes on. With `skip_analysis` it promotes now, whatever the checks say.
     #[tool(
         title = "Promote a canary",
         annotations(
@@ -64,6 +64,7 @@ impl McpServer {
             key: input::key(&cluster, &namespace, &name)?,
             verb: Verb::Promote,
             skip: skip_analysis,
+            to: None,
             reason: input::reason(reason)?,
             by: input::by(&context),
             patience: PATIENCE,

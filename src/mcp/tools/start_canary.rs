@@ -38,12 +38,15 @@ pub(in crate::mcp) struct StartCanaryArgs {
     namespace: String,
     /// Name of the Canary
     name: String,
-    /// Image to roll out
-    image: String,
+    /// Image to roll out; not needed with `retry`
+    image: Option<String>,
     /// Container that gets it; needed when the pod has several
     container: Option<String>,
     /// Refuse unless the revision of the canary in `get_status` begins with this
     expect_revision: Option<String>,
+    /// Try the revision that has failed once more
+    #[serde(default)]
+    retry: bool,
     /// How long to follow the rollout; it goes on afterwards. Default: 50, or until it ends for clients known to wait
     #[schemars(range(min = 0, max = 3600))]
     wait_seconds: Option<i64>,
@@ -90,11 +93,19 @@ impl McpServer {
             image,
             container,
             expect_revision,
+            retry,
             wait_seconds,
             dry_run,
         } = args;
         let key = input::key(&cluster, &namespace, &name)?;
-        input::check_image(&image)?;
+        match &image {
+            Some(image) => input::check_image(image)?,
+            None if retry => {}
+            None => {
+                let text = "is needed, unless retry tries the one that has failed";
+                return Err(input::invalid("image", text));
+            }
+        }
         if let Some(container) = &container {
             input::check_label("container", container)?;
         }
@@ -102,7 +113,8 @@ impl McpServer {
             key,
             image,
             container,
-            expect_revision: input::revision(expect_revision)?,
+            retry,
+            expect_revision: input::revision("expect_revision", expect_revision)?,
             by: input::by(&context),
         };
         let patience = progress::patience(input::wait(wait_seconds)?, &context);
@@ -115,10 +127,11 @@ impl McpServer {
                 .await?;
             return Ok(Json(foreseen(&start.key, planned)));
         }
+        let image = start.image.as_deref().unwrap_or("what has failed");
         progress
             .say(format!(
-                "{}: asking the engine to roll {} out",
-                start.key, start.image
+                "{}: asking the engine to roll {image} out",
+                start.key
             ))
             .await;
         let still = format!("{}: waiting for the engine to begin", start.key);
@@ -127,7 +140,7 @@ impl McpServer {
             mcp.tool = "start_canary",
             mcp.by = start.by.as_deref().unwrap_or("unknown"),
             rollout = %start.key,
-            image = start.image,
+            image,
             outcome = ?acted.outcome,
             reason = acted.reason,
             "a tool has asked for a change"

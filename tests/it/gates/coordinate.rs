@@ -68,8 +68,9 @@ impl Two {
     async fn start(&self, cluster: &str, tag: &str) {
         let start = Start {
             key: key(cluster),
-            image: image(tag),
+            image: Some(image(tag)),
             container: None,
+            retry: false,
             expect_revision: None,
             by: None,
         };

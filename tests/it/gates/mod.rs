@@ -1,7 +1,11 @@
 //! Gates, from the first ask to the last: webhooks of ours, as Flagger and this engine call them, through the router that serves the product,
 //! on the paused clock and without a socket.
 
+mod annotations;
+mod back;
 mod coordinate;
+mod hooks;
+mod people;
 mod webhooks;
 
 use std::path::PathBuf;
@@ -18,11 +22,11 @@ use canary_mcp::{
     mcp::McpServer,
     telemetry::Metrics,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::processes::child::Dir;
+use crate::{http::fixture::messages, processes::child::Dir};
 
 /// The product's router over `control`.
 pub(super) struct Product {
@@ -84,6 +88,41 @@ impl Product {
             .unwrap();
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
+}
+
+impl Product {
+    /// What a tool answers, called as a client calls it.
+    pub(super) async fn call(&self, tool: &str, more: Value) -> Value {
+        let mut arguments =
+            json!({"cluster": "prod-kr", "namespace": "ai-platform", "name": "mcp-server"});
+        let more = more.as_object().unwrap().clone();
+        arguments.as_object_mut().unwrap().extend(more);
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call",
+            "params": {"name": tool, "arguments": arguments,
+                "_meta": {"io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"}}}});
+        let headers = [
+            ("host", "localhost"),
+            ("accept", "application/json, text/event-stream"),
+            ("mcp-protocol-version", "2025-11-25"),
+        ];
+        let (status, text) = self.post_with("/mcp", &body, &headers).await;
+        assert_eq!(status, 200, "{text}");
+        let last = messages(&text).pop().unwrap();
+        let result = &last["result"];
+        assert!(result["structuredContent"].is_object(), "{last}");
+        result["structuredContent"].clone()
+    }
+
+    /// Outcome and reason of a verb.
+    pub(super) async fn verb(&self, tool: &str, more: Value) -> (String, String) {
+        let head = self.call(tool, more).await;
+        let text = |at: &str| head[at].as_str().unwrap().to_owned();
+        (text("outcome"), text("reason"))
+    }
+}
+
+pub(super) fn ended(outcome: &str, reason: &str) -> (String, String) {
+    (outcome.to_owned(), reason.to_owned())
 }
 
 /// A file of a reader's and a writer's token, and the tokens.

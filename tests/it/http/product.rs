@@ -71,7 +71,8 @@ async fn the_tools_are_listed_in_few_bytes() {
             .await
             .unwrap();
         let text = response.text().await.unwrap();
-        assert!(text.len() < 14_000, "{} bytes", text.len());
+        // Every conversation pays for it. Gates, kept revisions, retries and the strategies' traffic have come to the first 14,000.
+        assert!(text.len() < 15_000, "{} bytes", text.len());
         let message = super::fixture::messages(&text).pop().unwrap();
         let tools = message["result"]["tools"].as_array().unwrap();
         let names: Vec<_> = tools
@@ -175,7 +176,7 @@ async fn arguments_are_judged_before_anything_is_done() {
         (
             "rollback",
             with("force", json!(true)),
-            "force: there is no such field; there are cluster, name, namespace, reason",
+            "force: there is no such field; there are cluster, name, namespace, reason, skip_analysis, to_revision",
         ),
         ("start_canary", names.clone(), "image: is needed"),
         (

@@ -306,8 +306,9 @@ impl<W: World> Rig<W> {
     ) -> Result<Acted, ControlError> {
         let mut start = Start {
             key: self.rollout(),
-            image: image(tag),
+            image: Some(image(tag)),
             container: None,
+            retry: false,
             expect_revision: None,
             by: Some("test".to_owned()),
         };
@@ -322,6 +323,7 @@ impl<W: World> Rig<W> {
             key: self.rollout(),
             verb,
             skip,
+            to: None,
             reason: Some("because".to_owned()),
             by: Some("test".to_owned()),
             patience: Duration::from_secs(30),
