@@ -89,7 +89,7 @@ mod tests {
                 "rollback",
                 json!({"cluster": "a", "nmae": "c"}),
                 Some(
-                    "nmae: there is no such field; there are cluster, name, namespace, reason; namespace: is needed; name: is needed",
+                    "nmae: there is no such field; there are cluster, name, namespace, reason, skip_analysis, to_revision; namespace: is needed; name: is needed",
                 ),
             ),
         ];
