@@ -15,9 +15,7 @@ use crate::{
 /// Whether the finalizer holds the Canary.
 #[must_use]
 pub fn is_held(canary: &Value) -> bool {
-    finalizers(canary)
-        .iter()
-        .any(|name| *name == names::FINALIZER)
+    finalizers(canary).contains(&names::FINALIZER)
 }
 
 fn finalizers(canary: &Value) -> Vec<&str> {

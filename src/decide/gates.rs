@@ -204,7 +204,7 @@ impl<'a> Turn<'a> {
         }
         if let (Some(request), Some(_)) = (self.approval(what), hook) {
             // The webhook was asked again because of it, and has changed its mind.
-            act = self.handled(act, request).tell(Tell::warning(format!(
+            act = act.handles(request).tell(Tell::warning(format!(
                 "The approval of {} by {} is spent, a webhook says no now",
                 self.who(),
                 said_by(request)

@@ -278,13 +278,6 @@ impl Turn<'_> {
         }
     }
 
-    /// The canary's cookie belongs to a run that is over.
-    fn retire_cookie(&self, next: &mut State) {
-        if let Some(cookie) = next.cookies.canary.take() {
-            next.cookies.previous = Some(cookie);
-        }
-    }
-
     /// What every stage after bootstrap keeps true, whatever a person or another tool changed.
     fn foundation(&self) -> Vec<Effect> {
         let mut effects = Vec::new();

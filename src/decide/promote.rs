@@ -80,7 +80,7 @@ impl Turn<'_> {
         act.next.traffic = Traffic::PRIMARY;
         act.next.iteration = 0;
         act.next.next_check_at = None;
-        self.retire_cookie(&mut act.next);
+        act.next.cookies.retire();
         act.tell(Tell::normal("Routing all traffic to primary").about(About::Step))
     }
 
@@ -97,7 +97,7 @@ impl Turn<'_> {
         }
         let told = match self.retired(Outcome::Succeeded) {
             Ok(told) => told,
-            Err(step) => return step,
+            Err(step) => return *step,
         };
         let mut act = self.retire();
         act.enter(Stage::Idle, Phase::Succeeded);
@@ -119,16 +119,16 @@ impl Turn<'_> {
 
     /// The post-rollout hooks of a run that ends. With such hooks the canary goes first, so that a slow one holds nothing up; and the end is
     /// recorded last, so that a hook is called again, by the same key, rather than not at all.
-    pub(super) fn retired(&self, outcome: Outcome) -> Result<Vec<Tell>, Step> {
+    pub(super) fn retired(&self, outcome: Outcome) -> Result<Vec<Tell>, Box<Step>> {
         match self.post_rollout(outcome) {
             Ok(told) => Ok(told),
             Err(question) => {
                 let mut act = self.retire();
                 if act.effects.is_empty() {
-                    return Err(Step::Ask(question));
+                    return Err(Box::new(Step::Ask(question)));
                 }
                 act.next = self.state.clone();
-                Err(Step::Act(act))
+                Err(Box::new(Step::Act(act)))
             }
         }
     }
@@ -259,7 +259,7 @@ impl Turn<'_> {
         act.next.traffic = Traffic::PRIMARY;
         act.next.iteration = 0;
         act.next.next_check_at = None;
-        self.retire_cookie(&mut act.next);
+        act.next.cookies.retire();
         act
     }
 }

@@ -28,19 +28,13 @@ impl Turn<'_> {
                 Verb::Reset => self.reset(&format!("reset by {}", said_by(request))),
             }
         };
-        Some(Step::Act(self.handled(act, request)))
+        Some(Step::Act(act.handles(request)))
     }
 
     /// The request that nobody has acted on.
     pub(super) fn unhandled(&self) -> Option<&Request> {
         let handled = |r: &&Request| self.state.handled_request.as_ref() != Some(&r.id);
         self.seen.request.as_ref().filter(handled)
-    }
-
-    pub(super) fn handled(&self, mut act: Act, request: &Request) -> Act {
-        act.next.handled_request = Some(request.id.clone());
-        act.wait = Wait::Again;
-        act
     }
 
     fn told(&self, message: &str) -> Act {
@@ -72,7 +66,7 @@ impl Turn<'_> {
         let to = request.to.as_deref()?;
         let refused = |why: &str| {
             let act = self.told(&format!("{} is not rolled back to {to}: {why}", self.who()));
-            Some(Step::Act(self.handled(act, request)))
+            Some(Step::Act(act.handles(request)))
         };
         if self.state.stage != Stage::Idle {
             return refused(
@@ -99,7 +93,7 @@ impl Turn<'_> {
                 said_by(request)
             );
             let act = act.tell(Tell::normal(told).about(About::Revision));
-            return Some(Step::Act(self.handled(act, request)));
+            return Some(Step::Act(act.handles(request)));
         }
         if !self.seen.requested_kept {
             return refused("no template of that revision is kept");
@@ -147,7 +141,7 @@ impl Turn<'_> {
 
     /// Opens the gate that waits for a person. A webhook that stands beside it is asked again.
     fn open_gate(&self, request: &Request) -> Option<Step> {
-        let handled = |act: Act| Some(Step::Act(self.handled(act, request)));
+        let handled = |act: Act| Some(Step::Act(act.handles(request)));
         let run = self.state.run.as_ref();
         let Some(waiting) = run.and_then(|run| run.waiting.as_ref()) else {
             return handled(self.told(&format!("No gate of {} waits for approval", self.who())));
@@ -308,6 +302,15 @@ impl Turn<'_> {
         };
         let told = format!("Analysing {} once more: {why}", self.target_name());
         act.tell(Tell::normal(told).about(About::Revision))
+    }
+}
+
+impl Act {
+    /// The request has been acted on, or never will be.
+    pub(super) fn handles(mut self, request: &Request) -> Self {
+        self.next.handled_request = Some(request.id.clone());
+        self.wait = Wait::Again;
+        self
     }
 }
 

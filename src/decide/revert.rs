@@ -53,7 +53,7 @@ impl Turn<'_> {
         let outcome = self.state.run.as_ref().and_then(|r| r.outcome);
         let told = match self.retired(outcome.unwrap_or(Outcome::Failed)) {
             Ok(told) => told,
-            Err(step) => return step,
+            Err(step) => return *step,
         };
         let mut act = self.retire();
         act.enter(Stage::Idle, Phase::Failed);

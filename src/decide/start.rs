@@ -51,7 +51,7 @@ impl Turn<'_> {
             Gate::Open(Some(request)) => {
                 let act = self.begin_now();
                 let told = self.approved(WaitFor::Rollout, request);
-                Step::Act(self.handled(act.tell_first(told), request))
+                Step::Act(act.tell_first(told).handles(request))
             }
         }
     }
@@ -197,7 +197,7 @@ impl Turn<'_> {
             Gate::Open(None) => Step::Act(begin()),
             Gate::Open(Some(request)) => {
                 let act = begin().tell_first(self.approved(what, request));
-                Step::Act(self.handled(act, request))
+                Step::Act(act.handles(request))
             }
         }
     }

@@ -236,6 +236,15 @@ pub struct Cookies {
     pub previous: Option<String>,
 }
 
+impl Cookies {
+    /// The canary's cookie belongs to a run that is over.
+    pub fn retire(&mut self) {
+        if let Some(cookie) = self.canary.take() {
+            self.previous = Some(cookie);
+        }
+    }
+}
+
 /// What a run waits for that somebody has to open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -45,7 +45,7 @@ async fn deleted(rig: &Rig) {
     rig.until_stored("the Canary is gone", gone).await;
     let gone = |rig: &Rig| rig.object(&DEPLOYMENT, "mcp-server-primary").is_none();
     rig.until_stored("its primary is gone", gone).await;
-    rig.pass(60).await;
+    rig.pass(120).await;
 }
 
 /// The target serves by itself, and not one request was lost.

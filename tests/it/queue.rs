@@ -191,7 +191,7 @@ async fn a_run_that_is_rolled_back_or_suspended_in_the_queue_holds_up_nobody() {
     let acted = rig.control.wish(&wish).await.unwrap();
     assert_eq!(acted.outcome, Outcome::Applied, "{}", acted.reason);
     rig.edit(&CANARY, "c", |canary| {
-        canary["spec"]["suspend"] = true.into()
+        canary["spec"]["suspend"] = true.into();
     });
     rig.until_stored("the last one is next and succeeds", |rig| {
         assert!(under_way(rig).len() <= 1, "{:?}", under_way(rig));
@@ -202,7 +202,7 @@ async fn a_run_that_is_rolled_back_or_suspended_in_the_queue_holds_up_nobody() {
     assert_eq!(rig.replicas_of("b"), 0);
     assert_eq!(phase(&rig, "c"), "Waiting");
     rig.edit(&CANARY, "c", |canary| {
-        canary["spec"]["suspend"] = false.into()
+        canary["spec"]["suspend"] = false.into();
     });
     rig.until_stored("who is no longer suspended goes on", |rig| {
         phase(rig, "c") == "Succeeded"

@@ -26,7 +26,7 @@ async fn run(rig: &Rig, tag: &str, end: Phase) -> Vec<(String, i64)> {
     rig.set_image(tag);
     rig.until_phase(Phase::Progressing).await;
     let seen = rig.until_phase(end).await;
-    rig.pass(60).await;
+    rig.pass(120).await;
     let live = if end == Phase::Succeeded {
         tag
     } else {

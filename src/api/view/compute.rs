@@ -216,10 +216,9 @@ fn waiting_for(
     let (target, primary) = (objects.target.as_ref(), objects.primary.as_ref());
     match state.stage {
         Stage::Analysing => refused().map_or_else(|| apart(state), taken_up),
-        Stage::Idle | Stage::Shifting => None,
+        Stage::Idle | Stage::Waiting | Stage::Shifting => None,
         Stage::Bootstrap | Stage::Copying | Stage::Restoring => pods("primary", primary),
         Stage::Starting => pods("canary", target),
-        Stage::Waiting => None,
         Stage::Gated => Some(held_back(
             objects,
             &Waiting {

@@ -50,7 +50,8 @@ pub(super) fn check(served: &Served, object: &Value, causes: &mut Vec<Cause>) {
     for (at, finalizer) in finalizers.enumerate() {
         let name = finalizer.as_str().unwrap_or_default();
         let standard = matches!(name, "orphan" | "foregroundDeletion" | "kubernetes");
-        if !standard && !name.contains('/') {
+        // Of custom resources any name will do, such as Flagger's `finalizer.flagger.app`.
+        if served.custom.is_none() && !standard && !name.contains('/') {
             let field = format!("metadata.finalizers[{at}]");
             let why = "name is neither a standard finalizer name nor is it fully qualified";
             causes.push(Cause::invalid(field, finalizer, why));

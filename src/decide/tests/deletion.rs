@@ -79,12 +79,13 @@ fn the_target_comes_up_before_anything_leads_to_it_and_the_finalizer_goes_last()
     assert_eq!(decided(&plan, &state, &seen), back);
 
     seen.given_back = true;
-    let settles = Some(seen.now.plus(10_000));
+    let settled = seen.now.plus(10_000);
+    let settles = Some(settled);
     let recorded = (Vec::new(), Wait::Again, settles);
     assert_eq!(decided(&plan, &state, &seen), recorded);
     state.next_check_at = settles;
     seen.now = seen.now.plus(9_999);
-    let waits = (Vec::new(), Wait::Until(settles.unwrap()), settles);
+    let waits = (Vec::new(), Wait::Until(settled), settles);
     assert_eq!(decided(&plan, &state, &seen), waits);
     // Somebody takes the route again meanwhile.
     seen.given_back = false;

@@ -566,7 +566,7 @@ fn effect(effect: Effect) -> String {
             text += " matched";
         }
         if w.mirror() > 0 {
-            text += &format!(" mirror {}", w.mirror());
+            text = format!("{text} mirror {}", w.mirror());
         }
         return text;
     }

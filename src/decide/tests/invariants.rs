@@ -75,7 +75,8 @@ fn run(world: &mut World, crashes: bool) -> Wait {
 fn asked(world: &World, answers: &Answers, kind: HookKind) -> Option<bool> {
     let of_kind = |call: &HookCall| world.plan.hooks[call.hook].kind == kind;
     let said = answers.hooks.iter().filter(|(call, _)| of_kind(call));
-    said.map(|(_, answer)| *answer == HookAnswer::Ok).last()
+    said.map(|(_, answer)| *answer == HookAnswer::Ok)
+        .next_back()
 }
 
 /// What a gate or a hook holds back is not done before it is open.

@@ -122,9 +122,9 @@ impl McpServer {
         let mut progress = Progress::of(&context);
         if dry_run {
             let still = format!("{}: reading, nothing is written", start.key);
-            let planned = progress
-                .during(self.control.preview(&start), &still)
-                .await?;
+            // In a box: it is large, and most calls do not rehearse.
+            let planned = Box::pin(self.control.preview(&start));
+            let planned = progress.during(planned, &still).await?;
             return Ok(Json(foreseen(&start.key, planned)));
         }
         let image = start.image.as_deref().unwrap_or("what has failed");

@@ -136,7 +136,7 @@ pub(super) async fn good_without_an_autoscaler(rig: &Rig, arm: &dyn Fn()) {
 }
 
 /// The analysis of the Canary, a minute's interval, with these fields; without metrics every analysis passes.
-fn analysed(rig: &Rig, fields: Value) {
+fn analysed(rig: &Rig, fields: &Value) {
     rig.edit_spec(|spec| {
         spec["analysis"] = fields.clone();
         spec["analysis"]["interval"] = "1m".into();
@@ -153,12 +153,12 @@ async fn promoted(rig: &Rig, arm: &dyn Fn()) {
 
 pub(super) async fn a_b_testing(rig: &Rig, arm: &dyn Fn()) {
     let users = json!([{"headers": {"x-canary": {"exact": "insider"}}}]);
-    analysed(rig, json!({"iterations": 2, "match": users}));
+    analysed(rig, &json!({"iterations": 2, "match": users}));
     promoted(rig, arm).await;
 }
 
 pub(super) async fn blue_green_on_copies(rig: &Rig, arm: &dyn Fn()) {
-    analysed(rig, json!({"iterations": 2, "mirror": true}));
+    analysed(rig, &json!({"iterations": 2, "mirror": true}));
     promoted(rig, arm).await;
 }
 
@@ -166,14 +166,14 @@ pub(super) async fn weights_with_cookies(rig: &Rig, arm: &dyn Fn()) {
     let cookies = json!({"cookieName": "canary", "primaryCookieName": "primary"});
     analysed(
         rig,
-        json!({"stepWeights": [20, 60], "stepWeightPromotion": 30, "sessionAffinity": cookies}),
+        &json!({"stepWeights": [20, 60], "stepWeightPromotion": 30, "sessionAffinity": cookies}),
     );
     promoted(rig, arm).await;
 }
 
 /// All three gates, each opened as soon as it waits.
 pub(super) async fn opened_gate_by_gate(rig: &Rig, arm: &dyn Fn()) {
-    analysed(rig, json!({"stepWeights": [20]}));
+    analysed(rig, &json!({"stepWeights": [20]}));
     let gates = "rollout,traffic,promotion";
     rig.annotate(&CANARY, "mcp-server", "canary-mcp.dev/gate", gates);
     initialized(rig).await;
@@ -190,7 +190,7 @@ pub(super) async fn opened_gate_by_gate(rig: &Rig, arm: &dyn Fn()) {
 
 /// A failed revision is tried once more, and the version that it replaced at last is gone back to.
 pub(super) async fn retried_and_gone_back(rig: &Rig, arm: &dyn Fn()) {
-    analysed(rig, json!({"stepWeights": [20]}));
+    analysed(rig, &json!({"stepWeights": [20]}));
     initialized(rig).await;
     rig.set_image("1.1.0");
     rig.until(at_weight(20)).await;

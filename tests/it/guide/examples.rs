@@ -71,7 +71,9 @@ impl Shown {
         };
         let mut docs: Vec<Value> = serde_saphyr::from_multiple(files.app).unwrap();
         docs.iter_mut().for_each(steady);
-        docs.iter().for_each(|doc| apply(store, doc));
+        for doc in &docs {
+            apply(store, doc);
+        }
         apply(store, &canary);
         rig.start_engine("first");
         let key = Key {

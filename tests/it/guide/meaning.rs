@@ -133,9 +133,11 @@ async fn applied(rig: &Rig, canary: &Value) -> Result<Value, String> {
     } = CANARY;
     let path = format!("/apis/{group}/{version}/namespaces/{namespace}/{plural}");
     let stored: kube::Result<Value> = client.request(post(path, canary)).await;
-    stored.map_err(|error| match error {
-        kube::Error::Api(status) => status.message,
-        other => other.to_string(),
+    stored.map_err(|error| {
+        if let kube::Error::Api(status) = error {
+            return status.message;
+        }
+        error.to_string()
     })
 }
 
@@ -146,7 +148,10 @@ fn meaning(canary: &Value) -> String {
         Ok(plan) => return said(&plan, canary),
         Err(refused) => refused,
     };
-    let mut text: String = refused.iter().map(|r| format!("refused: {r}\n")).collect();
+    let mut text = String::new();
+    for refusal in &refused {
+        writeln!(text, "refused: {refusal}").unwrap();
+    }
     let rest = without(canary, &refused);
     if let Ok(plan) = parse::plan(&rest, &Settings::default()) {
         write!(text, "without: {}", said(&plan, &rest)).unwrap();
@@ -219,7 +224,7 @@ fn said(plan: &Plan, canary: &Value) -> String {
         strategy::total(plan),
         plan.threshold,
     );
-    let steps: Vec<String> = plan.steps.iter().map(step).collect();
+    let steps: Vec<String> = plan.steps.iter().copied().map(step).collect();
     writeln!(text, "steps: {}", steps.join(", ")).unwrap();
     if (plan.primary_ready, plan.canary_ready) != (100, 100) {
         writeln!(
@@ -282,14 +287,14 @@ fn inline(check: &Check) -> Option<(String, String)> {
 }
 
 /// `5%`, `5% x3`, `copies of 10%`, `the match`, `primary`.
-fn step(PlanStep { traffic, intervals }: &PlanStep) -> String {
+fn step(PlanStep { traffic, intervals }: PlanStep) -> String {
     let to = match (traffic.canary(), traffic.matches(), traffic.mirror()) {
         (0, false, 0) => "primary".to_owned(),
         (0, false, mirror) => format!("copies of {mirror}%"),
         (0, true, _) => "the match".to_owned(),
         (canary, _, _) => format!("{canary}%"),
     };
-    if *intervals == 1 {
+    if intervals == 1 {
         to
     } else {
         format!("{to} x{intervals}")

@@ -25,8 +25,8 @@ fn pace(rig: &Rig, analysis: &Value, gated: bool) {
     analysis["metrics"] =
         json!([{"name": "request-success-rate", "interval": "1m", "thresholdRange": {"min": 99}}]);
     rig.edit_spec(|spec| spec["analysis"] = analysis.clone());
-    let gates = if gated { "promotion" } else { "" };
-    rig.annotate(&CANARY, NAME, "canary-mcp.dev/gate", gates);
+    let person = if gated { "promotion" } else { "" };
+    rig.annotate(&CANARY, NAME, "canary-mcp.dev/gate", person);
 }
 
 async fn planned(rig: &Rig) -> Preview {
@@ -272,7 +272,7 @@ async fn a_dry_run_agrees_with_every_timeline_of_the_guide() {
     let mut rig = Rig::without_engine(true);
     // 10 s to come up, and these.
     rig.edit(&DEPLOYMENT, NAME, |d| {
-        d["spec"]["minReadySeconds"] = 50.into()
+        d["spec"]["minReadySeconds"] = 50.into();
     });
     rig.start_engine("first");
     rig.until_phase(canary_mcp::decide::state::Phase::Initialized)

@@ -91,7 +91,7 @@ fn matched(path: &str, entry: &Value, of_service: bool) -> Vec<Refusal> {
                 "give one of exact, prefix, regex",
             )),
             ("method", true) => {
-                all.push(refusal(&at, &format!("cannot match {value}"), "give exact"))
+                all.push(refusal(&at, &format!("cannot match {value}"), "give exact"));
             }
             ("name", _) => {}
             (_, true) => all.push(refusal(

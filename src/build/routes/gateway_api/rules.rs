@@ -62,9 +62,9 @@ impl Want<'_> {
         let conditions = self.conditions();
         // It stays when nobody is sent by it, as in Flagger.
         if let Some(conditions) = &conditions {
-            let matched = traffic.matches();
-            let canary = if matched { 100 } else { 0 };
-            let backends = self.split(canary, to_canary.filter(|_| matched), None);
+            let sent = traffic.matches();
+            let canary = if sent { 100 } else { 0 };
+            let backends = self.split(canary, to_canary.filter(|_| sent), None);
             let matches = maps::crossed(conditions, &service);
             all.push(self.rule(&matches, self.filters(), backends));
         }
