@@ -155,14 +155,30 @@ pub fn adopt(canary: &Value) -> bool {
     canary.annotation(names::ADOPT) == Some("true")
 }
 
+/// Whether a routing provider of this name is carried out.
+#[must_use]
+pub fn routes_by(provider: &str) -> bool {
+    router_of(provider).is_some()
+}
+
+/// Flagger: a prefix of the name is enough for the versions of the Gateway API.
+fn router_of(provider: &str) -> Option<Router> {
+    match provider {
+        "istio" => Some(Router::Istio),
+        "kubernetes" => Some(Router::Kubernetes),
+        name if name.starts_with("gatewayapi:v1") => Some(Router::GatewayApi),
+        _ => None,
+    }
+}
+
 /// Flagger takes a name that it does not know for istio; here it is refused.
 fn router(f: &mut Fields<'_>, settings: &Settings) -> Router {
     let given = f.string("spec.provider");
     let given = given.unwrap_or_else(|| settings.mesh_provider.clone());
+    if let Some(router) = router_of(&given) {
+        return router;
+    }
     let (reason, fix) = match given.as_str() {
-        "istio" => return Router::Istio,
-        "kubernetes" => return Router::Kubernetes,
-        name if name.starts_with("gatewayapi:v1") => return Router::GatewayApi,
         "gatewayapi" => (
             "the routing provider \"gatewayapi\" has no version".to_owned(),
             "set gatewayapi:v1",

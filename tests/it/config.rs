@@ -178,7 +178,7 @@ fn every_mistake_is_told_at_once() {
 --clusters-file: "src" is not a file; give the path of a file of clusters
 --engine: "maybe" is neither on nor off
 --allowed-host: "https://x/y" is not a host name, as in mcp.example.com or mcp.example.com:8443
---mesh-provider: "linkerd" is not carried out by this version; istio is the one that is
+--mesh-provider: "linkerd" is not carried out by this version; istio, gatewayapi:v1 and kubernetes are
 --metrics-server: "prometheus:9090" is not an http or https URL, as in http://prometheus.istio-system:9090
 --event-webhook: has a user name or password in it, which would not be sent
 --selector-labels: "a/b/c" is no label key, as in app.kubernetes.io/name

@@ -6,9 +6,12 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 use wildmatch::WildMatch;
 
-use crate::cluster::{
-    Overrides,
-    selector::{is_key, is_value},
+use crate::{
+    api::parse,
+    cluster::{
+        Overrides,
+        selector::{is_key, is_value},
+    },
 };
 
 /// Keys of an entry of the clusters file.
@@ -198,11 +201,11 @@ fn no_limit(value: impl fmt::Display) -> String {
 /// # Errors
 /// It is not.
 pub fn mesh_provider(value: &str) -> Result<String, String> {
-    if value == "istio" {
+    if parse::routes_by(value) {
         Ok(value.to_owned())
     } else {
         Err(format!(
-            "{value:?} is not carried out by this version; istio is the one that is"
+            "{value:?} is not carried out by this version; istio, gatewayapi:v1 and kubernetes are"
         ))
     }
 }
@@ -424,7 +427,7 @@ staging: yes please
                 "prod-*.labels: \"a b\" is no label key, as in env",
                 "prod-*.maxConcurrent: \"3\" is not a whole number from 0, which is without limit",
                 "prod-*.maxConcurrentPerNamespace: -1 is not a whole number from 0, which is without limit",
-                "prod-*.meshProvider: \"linkerd\" is not carried out by this version; istio is the one that is",
+                "prod-*.meshProvider: \"linkerd\" is not carried out by this version; istio, gatewayapi:v1 and kubernetes are",
                 "prod-*.metricsServer: \"prometheus:9090\" is not an http or https URL, as in http://prometheus.istio-system:9090",
                 "prod-*.namespaces: \"Prod\" is not the name of a namespace: at most 63 lower-case letters, digits and dashes",
                 "prod-*.selectorLabels: is empty; name a label, as in app",

@@ -556,7 +556,7 @@ fn annotations_of_a_secret_are_settings_of_its_cluster() {
     };
     assert_eq!(
         why,
-        "Secret argocd/c: annotation canary-mcp.dev/mesh-provider: \"linkerd\" is not carried out by this version; istio is the one that is"
+        "Secret argocd/c: annotation canary-mcp.dev/mesh-provider: \"linkerd\" is not carried out by this version; istio, gatewayapi:v1 and kubernetes are"
     );
 }
 
