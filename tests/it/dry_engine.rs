@@ -233,8 +233,13 @@ async fn a_run_of_one_kind_of_engine_is_not_gone_on_with_by_the_other() {
     })
     .await;
     assert_eq!(rig.weights(), (100, 0));
+}
 
-    // Its Lease is not fresh to this test's control, whose clock has gone on by itself; to the engine it is.
+#[tokio::test(start_paused = true)]
+async fn a_real_run_is_left_alone_by_engines_in_dry_run() {
+    let mut rig = Rig::without_engine(true);
+    rig.start_engine("first");
+    rig.until_phase(Phase::Initialized).await;
     rig.set_image("1.2.0");
     rig.until(|c| c.int_at("/status/canaryWeight") == Some(15))
         .await;
