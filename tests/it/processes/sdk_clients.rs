@@ -232,11 +232,15 @@ async fn looks_around(client: &mut Client) {
             json!({"wait_seconds": "50"}),
             "wait_seconds: a whole number is needed, not \"50\"",
         ),
-        ("start_canary", of("prod-kr"), "image: is needed"),
+        (
+            "start_canary",
+            of("prod-kr"),
+            "image: is needed, unless retry tries the one that has failed",
+        ),
         (
             "rollback",
             with(of("prod-kr"), &json!({"force": true})),
-            "force: there is no such field; there are cluster, name, namespace, reason",
+            "force: there is no such field; there are cluster, name, namespace, reason, skip_analysis, to_revision",
         ),
     ] {
         let call = client.begin(tool, &arguments);
