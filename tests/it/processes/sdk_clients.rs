@@ -345,7 +345,7 @@ fn bad_rollout((messages, result): &(Vec<String>, Value)) {
         ),
         (
             "next",
-            "look at reason, checks and events, then start_canary with an image that mends it",
+            "look at reason, checks and events, then start_canary with an image that mends it, or with retry to try this one once more",
         ),
     ] {
         assert_eq!(content[field], told, "{field}: {content}");
